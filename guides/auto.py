@@ -1,0 +1,83 @@
+"""A guide for any :class:`~pyrosparse.SparseModel`: one posterior family for each site."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from pyrosparse.errors import NetworkError, PriorError
+from pyrosparse.guides.family import Family, family_of
+from pyrosparse.model import SparseModel
+from pyrosparse.poutine.parameters import expose
+from pyrosparse.priors import ARD as ARDPrior
+from pyrosparse.priors import LogUniform, Prior
+
+__all__ = ["ARD", "AutoSparse", "SparseVD"]
+
+
+class AutoSparse(nn.Module):
+    """Mean-field guide: each site gets the posterior family that its prior calls for.
+
+    The means start at the weights of the network that the model was made from, so hand a pre-trained
+    network to the model to start from it.
+
+    :param model: a model with priors on its weights.
+    :param log_var: initial log variance of each weight; −6 trains fast from a pre-trained network, −10 is
+        the start of Molchanov et al. (2017).
+    :raises PriorError: if a prior has no family; see :func:`~pyrosparse.guides.register_family`.
+    """
+
+    def __init__(self, model: SparseModel, *, log_var: float = -6.0) -> None:
+        super().__init__()
+        if not isinstance(model, SparseModel):
+            raise NetworkError(f"AutoSparse needs a SparseModel, not a {type(model).__name__}: wrap the network first")
+        self._families = nn.ModuleDict(
+            {
+                site.replace(".", "/"): family_of(
+                    site, model.prior_of(site), model.network.get_parameter(site), log_var
+                )
+                for site in model.sites
+            }
+        )
+
+    @property
+    def families(self) -> dict[str, Family]:
+        """Posterior family of each site, by the site's name."""
+        found: dict[str, Family] = {}
+        for family in self._families.values():
+            assert isinstance(family, Family)
+            found[family.site] = family
+        return found
+
+    def forward(self, x: Tensor | None = None, y: Tensor | None = None) -> dict[str, Tensor]:
+        """Run the guide: a draw for each site. The data are not looked at: the posterior is global."""
+        expose("guide", self.named_parameters())
+        return {site: family() for site, family in self.families.items()}
+
+
+class _OnePrior(AutoSparse):
+    """A guide for models with one kind of prior."""
+
+    prior: type[Prior]
+
+    def __init__(self, model: SparseModel, **options: Any) -> None:
+        super().__init__(model, **options)
+        for site in model.sites:
+            if not isinstance(model.prior_of(site), self.prior):
+                raise PriorError(
+                    f"{type(self).__name__}: site {site!r} has the prior {type(model.prior_of(site)).__name__}, and this "
+                    f"guide serves {self.prior.__name__}; use AutoSparse for mixed priors"
+                )
+
+
+class SparseVD(_OnePrior):
+    """Guide of Sparse variational dropout: log-uniform priors only; else as :class:`AutoSparse`."""
+
+    prior = LogUniform
+
+
+class ARD(_OnePrior):
+    """Guide of variational ARD dropout: ARD priors only; else as :class:`AutoSparse`."""
+
+    prior = ARDPrior

@@ -1,0 +1,72 @@
+"""Posterior of Sparse VD and ARD: a Gaussian whose noise is relative to its mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor, nn
+
+from pyrosparse.distributions import DropoutNormal
+from pyrosparse.guides.family import Family, register_family
+from pyrosparse.priors import ARD, LogUniform, Prior
+
+__all__ = ["DropoutFamily"]
+
+
+@register_family(LogUniform)
+@register_family(ARD)
+class DropoutFamily(Family):
+    r""":math:`q(w) = N(\mu, \sigma^2)` for each weight, with :math:`\log\alpha = \log\sigma^2 - \log\mu^2`.
+
+    Trained are :math:`\mu` (``loc``) and :math:`\log\sigma^2` (``log_var``), the parameters with additive
+    noise of Molchanov et al. (2017), section 4.2.
+
+    :param site: name of the weight.
+    :param prior: its prior.
+    :param weight: initial mean.
+    :param log_var: initial :math:`\log\sigma^2`.
+    """
+
+    frozen: Tensor | None
+
+    def __init__(self, site: str, prior: Prior, weight: Tensor, log_var: float) -> None:
+        super().__init__(site, prior)
+        self.loc = nn.Parameter(weight)
+        self.log_var = nn.Parameter(torch.full_like(weight, log_var))
+        self.register_buffer("frozen", None)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # a mask that was fixed before the state was saved is part of it
+        mask = state_dict.get(f"{prefix}frozen")
+        if mask is not None and self.frozen is None:
+            self.frozen = torch.empty_like(mask, device=self.loc.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def normal(self) -> DropoutNormal:
+        """Posterior of the single weights; batch shape that of the weight."""
+        return DropoutNormal(self.loc, self.log_var, keep=self.frozen)
+
+    def distribution(self) -> TorchDistributionMixin:  # noqa: D102
+        return self.normal().to_event(self.loc.dim())
+
+    def relevance(self) -> Tensor:  # noqa: D102
+        with torch.no_grad():
+            relevance = -self.normal().log_alpha
+            return relevance if self.frozen is None else relevance.masked_fill(~self.frozen, -torch.inf)
+
+    def mean(self) -> Tensor:  # noqa: D102
+        with torch.no_grad():
+            return self.normal().mean.clone()
+
+    def std(self) -> Tensor:  # noqa: D102
+        with torch.no_grad():
+            return self.normal().variance.sqrt()
+
+    def freeze(self, keep: Tensor) -> None:  # noqa: D102
+        self.frozen = keep if self.frozen is None else keep & self.frozen
+
+    def weight_tensors(self) -> dict[str, Tensor]:  # noqa: D102
+        tensors: dict[str, Tensor] = {"loc": self.loc, "log_var": self.log_var}
+        return tensors if self.frozen is None else tensors | {"frozen": self.frozen}

@@ -1,0 +1,117 @@
+"""What every posterior family answers, and which family answers to which prior."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import pyro
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+
+from pyrosparse.errors import PriorError
+from pyrosparse.priors import Prior
+
+__all__ = ["DEFAULT_THRESHOLD", "Family", "family_of", "register_family"]
+
+# α ≥ e³ ≈ 20: noise twenty times stronger than the weight (the habit since Molchanov et al., 2017)
+DEFAULT_THRESHOLD = 3.0
+
+
+class Family(nn.Module, ABC):
+    """Posterior of one weight: it owns the parameters and answers the questions that the rest asks.
+
+    The questions are :meth:`distribution`, :meth:`relevance`, :meth:`keep`, :meth:`mean`, :meth:`std`,
+    :meth:`kl`, and for live shrinking :meth:`weight_tensors`. Summaries, pruning, coding and reports ask
+    nothing else, so a new method is one distribution, one prior and one family.
+
+    :param site: name of the weight (``fc1.weight``).
+    :param prior: its prior.
+    """
+
+    def __init__(self, site: str, prior: Prior) -> None:
+        super().__init__()
+        self.site = site
+        # not a submodule: the prior belongs to the model
+        self._prior = (prior,)
+
+    @property
+    def prior(self) -> Prior:
+        """Prior of the weight, as the model has it."""
+        return self._prior[0]
+
+    @abstractmethod
+    def distribution(self) -> TorchDistributionMixin:
+        """Posterior of the whole weight: no batch shape, event shape that of the weight."""
+
+    @abstractmethod
+    def relevance(self) -> Tensor:
+        """How much the posterior needs each weight, shape of the weight: higher is kept. Here −log α."""
+
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """Posterior mean, shape of the weight; 0 where a mask has removed it."""
+
+    @abstractmethod
+    def std(self) -> Tensor:
+        """Posterior standard deviation, shape of the weight; 0 where a mask has removed it."""
+
+    @abstractmethod
+    def freeze(self, keep: Tensor) -> None:
+        """Fix a mask: what is not kept is exactly 0 from now on and costs no KL."""
+
+    @abstractmethod
+    def weight_tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers that have the weight's axes, by name: what live shrinking cuts."""
+
+    def keep(self, threshold: float = DEFAULT_THRESHOLD) -> Tensor:
+        """Which weights stay: those of relevance ≥ −threshold (log α ≤ threshold). Boolean, shape of the weight."""
+        return self.relevance() >= -threshold
+
+    def kl(self) -> Tensor:
+        """KL divergence from the prior in nats, a scalar."""
+        q = self.distribution()
+        return kl_divergence(q, self.prior.distribution(q.event_shape))
+
+    def forward(self) -> Tensor:
+        """Run the sample statement(s) of the guide and return the weight."""
+        return pyro.sample(self.site, self.distribution())
+
+
+FamilyFactory = Callable[[str, Prior, Tensor, float], Family]
+_FAMILIES: dict[type[Prior], FamilyFactory] = {}
+
+
+def register_family(prior: type[Prior]) -> Callable[[FamilyFactory], FamilyFactory]:
+    """Tell which family a prior gets in :class:`~pyrosparse.guides.AutoSparse`; a decorator.
+
+    The factory is called as ``factory(site, prior, weight, log_var)`` with the initial mean and the
+    initial log variance. A type's own entry goes before those of its base classes.
+    """
+
+    def register(factory: FamilyFactory) -> FamilyFactory:
+        _FAMILIES[prior] = factory
+        return factory
+
+    return register
+
+
+def family_of(site: str, prior: Prior, weight: Tensor, log_var: float) -> Family:
+    """Make the posterior family for a prior.
+
+    :param site: name of the weight.
+    :param prior: decides the family by its type.
+    :param weight: initial mean.
+    :param log_var: initial log variance.
+    :raises PriorError: if no family is registered for the prior's type or a base class of it.
+    """
+    for kind in type(prior).__mro__:
+        if kind in _FAMILIES:
+            with torch.no_grad():
+                return _FAMILIES[kind](site, prior, weight.detach().clone(), log_var)
+    raise PriorError(
+        f"site {site!r}: no posterior family is registered for the prior {type(prior).__name__}; "
+        "register one with pyrosparse.guides.register_family"
+    )

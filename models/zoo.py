@@ -1,0 +1,51 @@
+"""The networks by name, and each as a ready Pyro model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from pyrosparse.errors import ConfigError
+from pyrosparse.models.lenet import lenet_5_caffe, lenet_300_100
+from pyrosparse.models.mlp import digits_mlp
+from pyrosparse.text import nearest
+
+if TYPE_CHECKING:
+    from pyrosparse.model import SparseModel
+    from pyrosparse.priors import Prior
+
+__all__ = ["ZOO", "build", "sparse"]
+
+ZOO: dict[str, Callable[..., nn.Module]] = {
+    "digits_mlp": digits_mlp,
+    "lenet_300_100": lenet_300_100,
+    "lenet_5_caffe": lenet_5_caffe,
+}
+
+
+def build(name: str, **options: object) -> nn.Module:
+    """Build a network of the zoo by its name.
+
+    :param name: a key of :data:`ZOO`.
+    :param options: passed to the network's function.
+    :raises ConfigError: for a name that is not in the zoo, with the nearest one.
+    """
+    if name not in ZOO:
+        raise ConfigError(f"there is no network {name!r} in the zoo{nearest(name, ZOO)}")
+    return ZOO[name](**options)
+
+
+def sparse(name: str, *, num_data: int, prior: Prior | None = None, **options: object) -> SparseModel:
+    """Build a network of the zoo as a Pyro classification model.
+
+    :param name: a key of :data:`ZOO`.
+    :param num_data: size of the training set.
+    :param prior: prior of every weight; the log-uniform one when None.
+    """
+    from pyrosparse.likelihoods import Categorical  # noqa: PLC0415  (models are imported by the model)
+    from pyrosparse.model import SparseModel  # noqa: PLC0415
+    from pyrosparse.priors import LogUniform  # noqa: PLC0415
+
+    return SparseModel(build(name, **options), prior or LogUniform(), Categorical(num_data=num_data))

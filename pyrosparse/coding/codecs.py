@@ -1,0 +1,244 @@
+"""Codecs: ways to send one tensor. A file names the codec of each tensor by one letter in its header.
+
+=======  =====================================================================================
+letter   what is sent
+=======  =====================================================================================
+``s``    sparse: a step, the mask of what is not zero, and integer multiples of the step
+``u``    uniform: a step, the smallest and the largest integer, and integers between them
+``h``    halves: float16 patterns
+``x``    exact: the mask of what is not +0, and full float patterns
+``i``    integers: an index map or a counter
+=======  =====================================================================================
+
+A new codec is one more function in :data:`CODECS`; files that name only known letters stay readable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyrosparse.coding.integers import code_coefficients
+from pyrosparse.coding.mask import code_bits, code_mask
+from pyrosparse.coding.stream import DamagedStreamError, Stream, cheapest
+
+__all__ = ["CODECS", "DTYPES", "Content", "fetch", "real_shape", "round_step", "send"]
+
+Ints = NDArray[np.int64]
+
+DTYPES: dict[str, torch.dtype] = {
+    "f": torch.float32,
+    "d": torch.float64,
+    "h": torch.float16,
+    "b": torch.bfloat16,
+    "c": torch.complex64,
+    "z": torch.complex128,
+    "i": torch.int64,
+    "j": torch.int32,
+    "u": torch.uint8,
+    "t": torch.bool,
+}
+LARGEST_LEVEL = (1 << 24) - 1  # integers that float32 holds exactly
+
+
+@dataclass(frozen=True)
+class Content:
+    """One tensor on its way to or from a file.
+
+    ``levels`` are integers in the tensor's (real) shape: multiples of ``step`` for ``s`` and ``u``, bit
+    patterns for ``h`` and ``x``, the numbers themselves for ``i``.
+    """
+
+    codec: str
+    dtype: torch.dtype
+    levels: Ints
+    step: float = 0.0
+
+    def tensor(self) -> Tensor:
+        """Return the tensor: for ``s`` and ``u`` one correctly rounded float32 product a weight."""
+        levels, dtype = np.ascontiguousarray(self.levels), self.dtype
+        if self.codec == "i":
+            return torch.from_numpy(levels).to(dtype)
+        if self.codec == "h":
+            real = torch.from_numpy(levels.astype(np.uint16).view(np.float16).astype(np.float32))
+        elif self.codec == "x":
+            real = torch.from_numpy(_floats(levels, dtype))
+        else:
+            real = torch.from_numpy(levels.astype(np.float32) * np.float32(self.step))
+        if dtype.is_complex:
+            part = torch.float64 if dtype == torch.complex128 else torch.float32
+            return torch.view_as_complex(real.to(part).contiguous())
+        return real.to(dtype)
+
+
+def real_shape(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[int, ...]:
+    """Shape of a tensor as reals: complex numbers become a last axis of two."""
+    return (*shape, 2) if dtype.is_complex else shape
+
+
+def patterns(tensor: Tensor) -> Ints:
+    """Bit patterns of a float tensor (float64 if the tensor holds doubles, float32 otherwise)."""
+    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    if real.dtype == torch.float64:
+        return real.contiguous().numpy().view(np.int64)
+    return real.to(torch.float32).contiguous().numpy().view(np.uint32).astype(np.int64)
+
+
+def _floats(levels: Ints, dtype: torch.dtype) -> NDArray[np.floating]:
+    if _pattern_width(dtype) == 64:
+        return levels.view(np.float64)
+    return levels.astype(np.uint32).view(np.float32)
+
+
+def _pattern_width(dtype: torch.dtype) -> int:
+    return 64 if dtype in {torch.float64, torch.complex128} else 32
+
+
+def round_step(step: float) -> float:
+    """Round a positive step up to eight significant bits, so that it travels in 16 bits."""
+    mantissa, exponent = math.frexp(step)  # mantissa in [1/2, 1)
+    return math.ldexp(math.ceil(mantissa * 256), exponent - 8)
+
+
+def _code_step(stream: Stream, step: float | None) -> float:
+    bits = None
+    if step is not None:
+        bits = np.array([np.float32(step).view(np.uint32) >> 16], np.int64)
+    pattern = int(stream.raw(bits, 1, 16)[0])
+    value = float(np.uint32(pattern << 16).view(np.float32))
+    if not 0 < value < math.inf:
+        raise DamagedStreamError("a quantisation step that is not a positive number")
+    return value
+
+
+def _sparse(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
+    name = stream.name
+    stream.section(f"{name} mask")
+    step = _code_step(stream, None if content is None else content.step)
+    rows, columns = _matrix(shape)
+    levels = None if content is None else content.levels.reshape(rows, columns)
+    mask = code_mask(stream, None if levels is None else levels != 0, rows, columns)
+    stream.section(f"{name} values")
+    values = code_coefficients(stream, None if levels is None else levels[mask], int(mask.sum()))
+    if content is not None:
+        return content
+    if np.abs(values).max(initial=0) > LARGEST_LEVEL:
+        raise DamagedStreamError("a weight out of range")
+    out = np.zeros((rows, columns), np.int64)
+    out[mask] = values
+    return Content("s", dtype, out.reshape(shape), step)
+
+
+def _uniform(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
+    stream.section(stream.name)
+    step = _code_step(stream, None if content is None else content.step)
+    levels = None if content is None else content.levels.reshape(-1)
+    count = math.prod(shape)
+    below = stream.number(None if levels is None else max(0, -int(levels.min(initial=0))))
+    above = stream.number(None if levels is None else max(0, int(levels.max(initial=0))))
+    got = stream.uniform(None if levels is None else levels + below, count, below + above + 1) - below
+    return content or Content("u", dtype, got.reshape(shape), step)
+
+
+def _halves(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
+    stream.section(stream.name)
+    levels = stream.raw(None if content is None else content.levels.reshape(-1), math.prod(shape), 16)
+    return content or Content("h", dtype, levels.reshape(shape))
+
+
+def _exact(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
+    name = stream.name
+    stream.section(f"{name} mask")
+    rows, columns = _matrix(shape)
+    levels = None if content is None else content.levels.reshape(rows, columns)
+    mask = code_mask(stream, None if levels is None else levels != 0, rows, columns)
+    stream.section(f"{name} values")
+    values = stream.raw(None if levels is None else levels[mask], int(mask.sum()), _pattern_width(dtype))
+    if content is not None:
+        return content
+    out = np.zeros((rows, columns), np.int64)
+    out[mask] = values
+    return Content("x", dtype, out.reshape(shape))
+
+
+def _integers(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
+    stream.section(stream.name)
+    count = math.prod(shape)
+    levels = None if content is None else content.levels.reshape(-1)
+    ways = ("list", "bitmap", "runs")
+    way = None
+    if levels is not None:
+        rising = count > 0 and levels[0] >= 0 and bool((np.diff(levels) > 0).all())
+        possible = ways if rising and levels[-1] < 1 << 26 else ways[:1]
+        way = cheapest(possible, partial(_measure_index, levels))
+    way = ways[stream.choice(None if way is None else ways.index(way), len(ways))]
+    got = _code_index(stream, levels, count, way)
+    return content or Content("i", dtype, got.reshape(shape))
+
+
+def _measure_index(levels: Ints, stream: Stream, way: str) -> None:
+    _code_index(stream, levels, len(levels), way)
+
+
+def _code_index(stream: Stream, levels: Ints | None, count: int, way: str) -> Ints:
+    if way == "list":
+        return code_coefficients(stream, levels, count)
+    if way == "bitmap":
+        size = stream.number(None if levels is None else int(levels[-1]) + 1)
+        if size > 1 << 26:
+            raise DamagedStreamError("an index map that is too long")
+        bits = None
+        if levels is not None:
+            bits = np.zeros(size, bool)
+            bits[levels] = True
+        got = np.flatnonzero(code_bits(stream, bits, size))
+        if len(got) != count:
+            raise DamagedStreamError("an index map of the wrong length")
+        return got
+    return _code_runs(stream, levels, count)
+
+
+def _code_runs(stream: Stream, levels: Ints | None, count: int) -> Ints:
+    """Runs of consecutive indices: how many are left out before each, and how long each is."""
+    gaps = lengths = None
+    if levels is not None:
+        starts = np.flatnonzero(np.diff(levels, prepend=-2) != 1)
+        lengths = np.diff(starts, append=count)
+        ends = levels[starts] + lengths  # first index after each run
+        gaps = levels[starts] - np.concatenate([[0], ends[:-1]])
+    runs = stream.number(None if gaps is None else len(gaps))
+    if runs > count:
+        raise DamagedStreamError("an index map with more runs than entries")
+    gaps = code_coefficients(stream, gaps, runs)
+    lengths = code_coefficients(stream, lengths, runs)
+    if (gaps < 0).any() or (lengths < 1).any() or int(lengths.sum()) != count:
+        raise DamagedStreamError("an index map of the wrong length")
+    return np.arange(count, dtype=np.int64) + np.repeat(gaps.cumsum(), lengths)
+
+
+def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of a tensor: the first axis against the others."""
+    return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
+
+
+Code = Callable[[Stream, Content | None, tuple[int, ...], torch.dtype], Content]
+CODECS: dict[str, Code] = {"s": _sparse, "u": _uniform, "h": _halves, "x": _exact, "i": _integers}
+
+
+def send(stream: Stream, name: str, content: Content) -> None:
+    """Send one tensor."""
+    stream.name = name
+    CODECS[content.codec](stream, content, content.levels.shape, content.dtype)
+
+
+def fetch(stream: Stream, name: str, codec: str, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
+    """Fetch one tensor of a shape in the network (not counting the axis of complex numbers)."""
+    stream.name = name
+    return CODECS[codec](stream, None, real_shape(shape, dtype), dtype)

@@ -1,0 +1,84 @@
+"""From the bytes of a file to its tensors, with every claim of the header checked first."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import torch
+from torch import nn
+
+from pyrosparse.coding import architecture
+from pyrosparse.coding.codecs import CODECS, DTYPES, Content, fetch, real_shape
+from pyrosparse.coding.container import Frame
+from pyrosparse.coding.stream import DamagedStreamError, Reader, Stream
+from pyrosparse.errors import CorruptFileError
+
+__all__ = ["LARGEST_NETWORK", "Spec", "build", "decode", "read_specs"]
+
+LARGEST_NETWORK = 1 << 28  # numbers in a file: 1 GiB of float32
+MOST_TENSORS = 16384
+LONGEST_NAME = 1024
+
+Spec = tuple[str, tuple[int, ...], torch.dtype]  # name, shape, dtype
+
+
+def build(tree: Any, path: str | os.PathLike[str]) -> nn.Module:
+    """Build the network of a header's tree on the ``meta`` device."""
+    try:
+        return architecture.build(tree)
+    except architecture.UnknownLayerError as error:
+        raise CorruptFileError(f"{path}: the architecture cannot be read ({error})") from error
+
+
+def read_specs(header: dict[str, Any], path: str | os.PathLike[str]) -> tuple[Any, list[Spec]]:
+    """Tree of layers (or None) and name, shape and dtype of each tensor, checked before any is made."""
+    tree, codecs = header.get("a"), header.get("k")
+    if tree is not None:
+        shapes = [(name, tuple(value.shape)) for name, value in build(tree, path).state_dict().items()]
+    else:
+        shapes = _named_shapes(header.get("t"), path)
+    if not isinstance(codecs, str) or not set(codecs) <= set(CODECS) or len(codecs) != len(shapes):
+        raise CorruptFileError(f"{path}: the header does not name a known codec for each tensor")
+    letters = header.get("d", "".join("i" if k == "i" else "f" for k in codecs))
+    if not isinstance(letters, str) or not set(letters) <= set(DTYPES) or len(letters) != len(shapes):
+        raise CorruptFileError(f"{path}: the header does not name a known type for each tensor")
+    total = 0
+    for (name, shape), letter, codec in zip(shapes, letters, codecs, strict=True):
+        whole = not (DTYPES[letter].is_floating_point or DTYPES[letter].is_complex)
+        if whole != (codec == "i"):
+            raise CorruptFileError(f"{path}: codec {codec!r} does not carry the type of {name}")
+        total += math.prod(real_shape(shape, DTYPES[letter]))
+    if total > LARGEST_NETWORK:
+        raise CorruptFileError(f"{path}: claims {total:,} numbers; at most {LARGEST_NETWORK:,} are read")
+    specs = [(name, shape, DTYPES[letter]) for (name, shape), letter in zip(shapes, letters, strict=True)]
+    return tree, specs
+
+
+def _named_shapes(table: Any, path: str | os.PathLike[str]) -> list[tuple[str, tuple[int, ...]]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    if isinstance(table, list) and len(table) <= MOST_TENSORS:
+        for entry in table:
+            match entry:
+                case [str(name), list(shape)] if len(name) <= LONGEST_NAME and len(shape) <= 8:
+                    if all(type(n) is int and 0 <= n <= LARGEST_NETWORK for n in shape):
+                        shapes[name] = tuple(shape)
+        if len(shapes) == len(table):
+            return list(shapes.items())
+    raise CorruptFileError(f"{path}: the table of tensors cannot be read")
+
+
+def decode(
+    frame: Frame, specs: list[Spec], path: str | os.PathLike[str]
+) -> tuple[dict[str, Content], Stream]:
+    """Decode all tensors, in order; the stream that is returned knows how long each was."""
+    contents: dict[str, Content] = {}
+    try:
+        reader = Reader(frame.payload, frame.padding)
+        for (name, shape, dtype), codec in zip(specs, frame.header["k"], strict=True):
+            contents[name] = fetch(reader, name, codec, shape, dtype)
+        reader.finish()
+    except DamagedStreamError as error:
+        raise CorruptFileError(f"{path}: {error}") from error
+    return contents, reader

@@ -1,0 +1,193 @@
+"""What a ``.psz`` file holds, and what each of its bytes is for."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyrosparse.coding import architecture, container
+from pyrosparse.coding.codecs import Content
+from pyrosparse.coding.decode import decode, read_specs
+from pyrosparse.errors import CorruptFileError
+from pyrosparse.text import size, table
+
+__all__ = ["FileInfo", "LayerInfo", "describe", "share_bytes"]
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One tensor of a file.
+
+    :param name: its name in the network.
+    :param shape: its shape in the file.
+    :param codec: ``s`` sparse, ``u`` uniform, ``h`` float16, ``x`` exact, ``i`` integers.
+    :param step: quantisation step; 0 if the tensor is not quantised.
+    :param nonzero: numbers that are not zero.
+    :param bytes: bytes of the file that it takes.
+    :param mask_bits: ideal length of its mask.
+    :param value_bits: ideal length of its values.
+    :param entropy_bits: order-0 entropy: of the mask, with one rate, plus that of the values; what no
+        coder that treats positions and values as independent draws can go below. 0 if not quantised.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    codec: str
+    step: float
+    nonzero: int
+    bytes: int
+    mask_bits: float
+    value_bits: float
+    entropy_bits: float
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """A ``.psz`` file in numbers.
+
+    :param path: the file.
+    :param bytes: its size on disk.
+    :param original_bytes: float32 bytes of all parameters of the original network.
+    :param ratio: ``original_bytes / bytes``: everything that is in the file counts.
+    :param bits_per_weight: bits of masks and values of all weight tensors over their non-zero weights.
+    :param c: quantisation step in posterior standard deviations; None if nothing was rounded.
+    :param nonzero: non-zero parameters (buffers do not count).
+    :param sections: bytes by purpose; they add up to ``bytes``.
+    :param layers: one entry a tensor.
+    :param architecture: True if the file can be loaded without the network's class.
+    """
+
+    path: Path
+    bytes: int
+    original_bytes: int
+    ratio: float
+    bits_per_weight: float
+    c: float | None
+    nonzero: int
+    sections: dict[str, int]
+    layers: list[LayerInfo]
+    architecture: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same as plain JSON types."""
+        out = asdict(self)
+        out["path"] = str(self.path)
+        for layer in out["layers"]:
+            layer["shape"] = list(layer["shape"])
+        return out
+
+    def __str__(self) -> str:
+        rows = []
+        for layer in self.layers:
+            total = math.prod(layer.shape)
+            rows.append(
+                [
+                    layer.name,
+                    "×".join(map(str, layer.shape)) or "1",
+                    f"{layer.nonzero:,} of {total:,}",
+                    f"{layer.step:.3g}" if layer.step else "–",
+                    f"{layer.mask_bits / 8:,.0f}",
+                    f"{layer.value_bits / 8:,.0f}",
+                    f"{layer.bytes:,}",
+                ]
+            )
+        rest = {name: count for name, count in self.sections.items() if name in FRAME}
+        rows += [[name, "", "", "", "", "", f"{count:,}"] for name, count in rest.items()]
+        rows.append(["total", "", f"{self.nonzero:,}", "", "", "", f"{self.bytes:,}"])
+        body = table(["bytes of", "shape", "not zero", "step", "mask", "values", "all"], rows)
+        quantised = "exact" if self.c is None else f"steps of {self.c:g} posterior standard deviations"
+        return (
+            f"{self.path}: {size(self.bytes)}, {self.ratio:.1f} times smaller than "
+            f"{size(self.original_bytes)} of float32; {self.bits_per_weight:.2f} bits a non-zero weight, "
+            f"{quantised}\n{body}"
+        )
+
+
+FRAME = ("magic and version", "header", "padding", "checksum")
+
+
+def share_bytes(lengths: Mapping[str, float], total: int) -> dict[str, int]:
+    """Share ``total`` whole bytes in proportion to lengths in bits, by largest remainder."""
+    whole = sum(lengths.values())
+    if not lengths:
+        return {}
+    if whole <= 0:
+        return {name: total if i == 0 else 0 for i, name in enumerate(lengths)}
+    exact = {name: bits / whole * total for name, bits in lengths.items()}
+    shares = {name: int(value) for name, value in exact.items()}
+    order = sorted(lengths, key=lambda name: (shares[name] - exact[name], name))
+    for name in order[: total - sum(shares.values())]:
+        shares[name] += 1
+    return shares
+
+
+def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
+    """Decode the bytes of a file and say what each is for."""
+    frame = container.unpack(data, path)
+    tree, specs = read_specs(frame.header, path)
+    contents, stream = decode(frame, specs, path)
+    shares = share_bytes(stream.lengths, len(frame.payload))
+    sizes = dict(frame.sizes)
+    del sizes["weights"]
+    layers, weights, bits, nonzero = [], 0, 0.0, 0
+    trained = {n for n, _ in architecture.build(tree).named_parameters()} if tree is not None else None
+    for name, shape, _ in specs:
+        content = contents[name]
+        mine = [s for s in stream.lengths if s in {name, f"{name} mask", f"{name} values"}]
+        count = int(np.count_nonzero(content.levels))
+        mask_bits = stream.lengths.get(f"{name} mask", 0.0)
+        value_bits = sum(stream.lengths[s] for s in mine) - mask_bits
+        layers.append(
+            LayerInfo(
+                name=name,
+                shape=shape,
+                codec=content.codec,
+                step=content.step,
+                nonzero=count,
+                bytes=sum(shares[s] for s in mine),
+                mask_bits=mask_bits,
+                value_bits=value_bits,
+                entropy_bits=_entropy_bits(content) if content.step else 0.0,
+            )
+        )
+        if content.codec != "i" and len(shape) > 1:
+            weights += count
+            bits += mask_bits + value_bits
+        if content.codec != "i" and (trained is None or name in trained):
+            nonzero += count
+    original = frame.header.get("o")
+    if type(original) is not int or not 0 <= original <= 1 << 60:
+        raise CorruptFileError(f"{path}: the header does not say how large the original network was")
+    c = frame.header.get("c")
+    if c is not None and not (type(c) in {int, float} and c > 0):
+        raise CorruptFileError(f"{path}: the header has a quantisation step that is not a positive number")
+    return FileInfo(
+        path=Path(path),
+        bytes=len(data),
+        original_bytes=4 * original,
+        ratio=4 * original / len(data),
+        bits_per_weight=bits / weights if weights else 0.0,
+        c=c,
+        nonzero=nonzero,
+        sections={**sizes, **shares},
+        layers=layers,
+        architecture=tree is not None,
+    )
+
+
+def _entropy_bits(content: Content) -> float:
+    """Order-0 entropy of mask and values in bits: what independent draws cost."""
+    levels = content.levels.reshape(-1)
+    total = _order0(np.array([np.count_nonzero(levels), np.count_nonzero(levels == 0)]))
+    return total + _order0(np.unique(levels[levels != 0], return_counts=True)[1])
+
+
+def _order0(counts: np.ndarray) -> float:
+    counts = counts[counts > 0].astype(np.float64)
+    return float(counts @ np.log2(counts.sum() / counts)) if len(counts) else 0.0

@@ -1,0 +1,235 @@
+"""How precisely each tensor is sent: the posterior's standard deviation is the unit.
+
+The step of a layer is ``c`` times the median posterior standard deviation of its kept weights (the standard
+deviation, not the variance: a weight may move by a fraction of its own uncertainty without the data
+objecting). Weights become the nearest integer multiple of the step; one that rounds to 0 costs nothing and
+leaves the mask. Steps are rounded up to eight significant bits so that they travel in two bytes.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pyrosparse.coding.codecs import (
+    LARGEST_LEVEL,
+    Content,
+    patterns,
+    round_step,
+    send,
+)
+from pyrosparse.coding.stream import Stream, cheapest
+from pyrosparse.errors import NetworkError, PyrosparseWarning
+
+if TYPE_CHECKING:
+    from pyrosparse.prune.pruned import Pruned
+
+__all__ = ["Plan", "make_plan", "quantise"]
+
+BIAS_STEP = 0.5  # of the step of the layer's weights
+BIAS_LEVELS = 127  # largest integer of a bias in a layer without a posterior
+SMALLEST_STEP = 1e-30
+HALF_SMALLEST, HALF_LARGEST = 2.0**-14, 65504.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be sent: one :class:`Content` a tensor, in the order of the network's state."""
+
+    contents: dict[str, Content]
+    c: float | None
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the tensors that a reader will get."""
+        return {name: content.tensor() for name, content in self.contents.items()}
+
+    def apply(self, network: nn.Module) -> nn.Module:
+        """Return a copy of the network with the tensors that a reader will get."""
+        network = copy.deepcopy(network)
+        state = {name: value.reshape(old.shape).to(old.device) for (name, old), value in
+                 zip(network.state_dict().items(), self.state().values(), strict=True)}  # fmt: skip
+        network.load_state_dict(state)
+        return network
+
+
+def make_plan(
+    network: nn.Module,
+    sigma: Mapping[str, Tensor] | None,
+    c: float | None,
+    *,
+    bias_bits: int | None = None,
+) -> Plan:
+    """Decide codec, step and integers of every tensor.
+
+    :param network: its ``state_dict`` is what is sent.
+    :param sigma: posterior standard deviation by parameter name, 0 where pruned. ``None``: nothing is
+        rounded, every number is sent as it is.
+    :param c: steps in units of the median standard deviation; only needed with ``sigma``.
+    :param bias_bits: bits of a bias (2 to 16), with one scale a tensor. ``None``: half the step of the
+        layer's weights, or 8 bits where the weights have no posterior.
+    :raises NetworkError: if a tensor holds NaN or Inf, or ``sigma`` does not fit.
+    """
+    if bias_bits is not None and not 2 <= bias_bits <= 16:
+        raise NetworkError(f"bias_bits must lie between 2 and 16, not {bias_bits}")
+    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    steps = _steps(state, sigma or {}, c)
+    biases = _biases(network)
+    contents: dict[str, Content] = {}
+    for name, value in state.items():
+        whole = not (value.is_floating_point() or value.is_complex())
+        if not whole and not torch.isfinite(value).all():
+            raise NetworkError(f"{name} holds NaN or Inf; such a network is not worth storing")
+        if whole:
+            contents[name] = Content("i", value.dtype, value.to(torch.int64).numpy())
+        elif name in steps:
+            contents[name] = _rounded(name, value, steps[name])
+        elif sigma is None or value.dim() > 1 or value.dtype not in {torch.float32, torch.complex64}:
+            contents[name] = _exact(value)
+        elif name in biases:
+            contents[name] = _bias(name, value, steps.get(biases[name]), bias_bits)
+        else:
+            contents[name] = _statistic(value)
+    return Plan(contents, c)
+
+
+def quantise(pruned: Pruned, c: float, *, bias_bits: int | None = None) -> Pruned:
+    """Round the weights as :func:`pyrosparse.save` does, so that accuracy can be measured.
+
+    A network loaded from the file equals ``quantise(pruned, c).network`` bit for bit, and quantising twice
+    changes nothing. Weights that round to zero leave the masks.
+
+    :param pruned: what :func:`pyrosparse.prune` returned; it is not changed.
+    :param c: step in units of each layer's median posterior standard deviation.
+    :param bias_bits: see :func:`pyrosparse.save`.
+    """
+    from dataclasses import replace
+
+    if pruned.network is None:
+        raise NetworkError("this result has masks but no network, so there is nothing to quantise")
+    network = make_plan(pruned.network, pruned.sigma, c, bias_bits=bias_bits).apply(pruned.network)
+    state = network.state_dict()
+    masks = dict(pruned.masks)
+    for site, mask in masks.items():
+        small = state.get(site)
+        if small is not None:
+            kept = pruned.kept.get(site.rpartition(".")[0])
+            masks[site] = _narrow(mask, small.detach() != 0, kept)
+    return replace(pruned, network=network, masks=masks)
+
+
+def _narrow(mask: Tensor, alive: Tensor, kept: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Mask in original coordinates without the weights that rounded to zero."""
+    alive = alive.to(mask.device)
+    if alive.shape == mask.shape:
+        return mask & alive
+    out = torch.zeros_like(mask)
+    for axes in ((0, 1), (1, 0)):  # transposed convolutions have their inputs first
+        if kept is None:
+            break
+        index = [torch.arange(n, device=mask.device) for n in mask.shape]
+        index[axes[0]], index[axes[1]] = (k.to(mask.device) for k in kept)
+        if tuple(len(i) for i in index) == tuple(alive.shape):
+            grid = torch.meshgrid(*index, indexing="ij")
+            out[grid] = alive & mask[grid]
+            return out
+    return mask
+
+
+def _biases(network: nn.Module) -> dict[str, str]:
+    """Names of biases of layers with a weight matrix, each with the name of that weight."""
+    state = dict(network.named_parameters())
+    pairs = {}
+    for name in state:
+        if name == "bias" or name.endswith(".bias"):
+            weight = f"{name[: -len('bias')]}weight"
+            if weight in state and state[weight].dim() > 1:
+                pairs[name] = weight
+    return pairs
+
+
+def _real(value: Tensor) -> np.ndarray:
+    real = torch.view_as_real(value) if value.is_complex() else value
+    return real.to(torch.float64).numpy()
+
+
+def _steps(state: dict[str, Tensor], sigma: Mapping[str, Tensor], c: float | None) -> dict[str, float]:
+    if sigma and not (c is not None and 0 < c < np.inf):
+        raise NetworkError(f"c must be a positive number, not {c}")
+    steps = {}
+    for name, deviation in sigma.items():
+        if name not in state:
+            raise NetworkError(f"sigma has an entry for {name!r}, which is not in the network")
+        steps[name] = _step(name, state[name], deviation.detach().cpu(), c or 0.0)
+    return steps
+
+
+def _step(name: str, value: Tensor, sigma: Tensor, c: float) -> float:
+    """``c`` times the median of the positive standard deviations."""
+    if sigma.shape != value.shape and sigma.dim():
+        shapes = f"{tuple(sigma.shape)}, the weights {tuple(value.shape)}"
+        raise NetworkError(f"sigma of {name} has shape {shapes}")
+    kept = sigma[sigma != 0].to(torch.float64)
+    if not torch.isfinite(kept).all() or (kept < 0).any():
+        raise NetworkError(f"sigma of {name} holds NaN, Inf or negative numbers")
+    if kept.numel() == 0:
+        return 1.0
+    return round_step(max(c * float(np.median(kept.numpy())), SMALLEST_STEP))
+
+
+def _rounded(name: str, value: Tensor, step: float) -> Content:
+    levels = np.rint(_real(value) / step)
+    if np.abs(levels).max(initial=0) > LARGEST_LEVEL:
+        warnings.warn(
+            f"{name}: weights are more than {LARGEST_LEVEL} times larger than the step {step:.2g}; they are "
+            "stored without rounding. A standard deviation this small says that the fit has not converged.",
+            PyrosparseWarning,
+            stacklevel=3,
+        )
+        return _exact(value)
+    return Content("s", value.dtype, levels.astype(np.int64), step)
+
+
+def _exact(value: Tensor) -> Content:
+    if value.dtype == torch.float16:
+        return _halves(value)
+    return Content("x", value.dtype, patterns(value))
+
+
+def _bias(name: str, value: Tensor, step: float | None, bits: int | None) -> Content:
+    real = _real(value)
+    largest = float(np.abs(real).max(initial=0))
+    if bits is not None or step is None:
+        levels = BIAS_LEVELS if bits is None else (1 << (bits - 1)) - 1
+        step = round_step(max(largest / levels, SMALLEST_STEP))
+    else:
+        step = round_step(step * BIAS_STEP)
+    integers = np.rint(real / step)
+    if np.abs(integers).max(initial=0) > 1 << 15:  # float16 and float32 are shorter from here on
+        return _statistic(value)
+    choices = [Content(codec, value.dtype, integers.astype(np.int64), step) for codec in ("u", "s")]
+
+    def measure(stream: Stream, content: Content) -> None:
+        send(stream, name, content)
+
+    return cheapest(choices, measure)
+
+
+def _statistic(value: Tensor) -> Content:
+    """Scales, shifts and running statistics: float16 (11 bits of precision) where its range allows."""
+    magnitude = np.abs(_real(value))
+    fits = (magnitude == 0) | ((magnitude >= HALF_SMALLEST) & (magnitude <= HALF_LARGEST))
+    if not fits.all() or value.is_complex():
+        return _exact(value)
+    return _halves(value)
+
+
+def _halves(value: Tensor) -> Content:
+    levels = _real(value).astype(np.float16).view(np.uint16).astype(np.int64)
+    return Content("h", value.dtype, levels)

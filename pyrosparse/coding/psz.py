@@ -1,0 +1,184 @@
+"""Save a pruned network as a ``.psz`` file, load it, and say what is in one."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from pyrosparse.coding import architecture, container
+from pyrosparse.coding.codecs import DTYPES, send
+from pyrosparse.coding.decode import build, decode, read_specs
+from pyrosparse.coding.fileinfo import FileInfo, describe
+from pyrosparse.coding.precision import Plan, make_plan
+from pyrosparse.coding.stream import Writer
+from pyrosparse.coding.template import fill
+from pyrosparse.errors import NetworkError, PruneError, PyrosparseWarning
+
+if TYPE_CHECKING:
+    from pyrosparse.prune.pruned import Pruned
+
+__all__ = ["C_GRID", "info", "load", "read_tensors", "save"]
+
+C_GRID = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)
+DEFAULT_C = 0.5
+
+
+def save(
+    path: str | os.PathLike[str],
+    network: Pruned | nn.Module,
+    *,
+    c: float | None = None,
+    val_loader: Iterable[Any] | None = None,
+    tolerance: float = 0.001,
+    sigma: Mapping[str, Tensor] | None = None,
+    likelihood: Any = None,
+    bias_bits: int | None = None,
+) -> FileInfo:
+    """Write a network to a ``.psz`` file: quantised, entropy-coded, checked, written atomically.
+
+    :param path: the file; an existing one is replaced once the new one is complete.
+    :param network: what :func:`pyrosparse.prune` returned, or any ``nn.Module``. A plain module without
+        ``sigma`` is stored exactly, number by number.
+    :param c: quantisation step of a layer in units of the median posterior standard deviation of its kept
+        weights. ``None``: the largest of 0.25, 0.35, 0.5, 0.71, 1, 1.41, 2, 2.83, 4 with which the
+        validation error rises by no more than ``tolerance``; 0.5 if there is no ``val_loader``.
+    :param val_loader: validation data ``(x, y)`` for the choice of ``c``.
+    :param tolerance: how much the validation error may rise, in the units of the error (0.001 is a tenth of
+        a percentage point of accuracy).
+    :param sigma: posterior standard deviations by parameter name (0 where pruned), for a plain module.
+    :param likelihood: a likelihood that measures the error; the default of :func:`pyrosparse.infer.evaluate`
+        otherwise.
+    :param bias_bits: bits of a bias with one scale a tensor; ``None``: half the step of the layer's weights.
+    :return: what was written, byte by byte.
+    :raises NetworkError: NaN or Inf in the network, or ``sigma`` that does not fit it.
+    :raises ExportError: if the file cannot be written; nothing half-written is left.
+    """
+    module, sigma, original = _contents_of(network, sigma)
+    if sigma is None:
+        c = None
+    elif c is None:
+        c = DEFAULT_C
+        if val_loader is not None:
+            c = _choose_c(
+                module, sigma, val_loader, tolerance=tolerance, likelihood=likelihood, bias_bits=bias_bits
+            )
+    data = encode(module, make_plan(module, sigma, c, bias_bits=bias_bits), original)
+    written = describe(path, data)  # decodes it: what cannot be read back is not written
+    container.write(path, data)
+    return written
+
+
+def load(path: str | os.PathLike[str], *, network: nn.Module | None = None) -> nn.Module:
+    """Read a network, in evaluation mode.
+
+    :param path: a ``.psz`` file.
+    :param network: needed only if the file does not know the network's class (``info(path).architecture``
+        is False): a network of the original architecture. It is copied; parameters are replaced by name,
+        and layers take the sizes that the file has.
+    :raises CorruptFileError: the file is truncated, altered or not a ``.psz`` file.
+    :raises NewerFileError: a later version of the format wrote it.
+    :raises NetworkError: ``network`` is missing, or does not fit (the parameter is named).
+    """
+    frame = container.read(path)
+    tree, specs = read_specs(frame.header, path)
+    if network is None and tree is None:
+        raise NetworkError(
+            f"{path} holds a network of a class that the file does not know; "
+            "pass one of the original architecture: load(path, network=...)"
+        )
+    contents, _ = decode(frame, specs, path)
+    state = {name: content.tensor() for name, content in contents.items()}
+    if network is not None:
+        return fill(network, state, path)
+    module = build(tree, path)
+    module.load_state_dict(state, assign=True)
+    return module.eval()
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read the tensors of a file by name, whatever the network's class.
+
+    :raises CorruptFileError: the file is truncated, altered or not a ``.psz`` file.
+    """
+    frame = container.read(path)
+    contents, _ = decode(frame, read_specs(frame.header, path)[1], path)
+    return {name: content.tensor() for name, content in contents.items()}
+
+
+def info(path: str | os.PathLike[str]) -> FileInfo:
+    """Say what every byte of a file is for. The file is decoded to find out.
+
+    :raises CorruptFileError: the file is truncated, altered or not a ``.psz`` file.
+    """
+    return describe(path, Path(path).read_bytes())
+
+
+def encode(network: nn.Module, plan: Plan, original_parameters: int) -> bytes:
+    """Return the bytes of a file; the same network and plan give the same bytes."""
+    writer = Writer()
+    for name, content in plan.contents.items():
+        send(writer, name, content)
+    payload, padding = writer.finish()
+    header: dict[str, Any] = {}
+    tree = architecture.describe(network)
+    if tree is not None:
+        header["a"] = tree
+    else:
+        header["t"] = [[name, list(value.shape)] for name, value in network.state_dict().items()]
+    if plan.c is not None:
+        header["c"] = plan.c
+    header["k"] = "".join(content.codec for content in plan.contents.values())
+    default = "".join("i" if k == "i" else "f" for k in header["k"])
+    letters = {dtype: letter for letter, dtype in DTYPES.items()}
+    try:
+        dtypes = "".join(letters[content.dtype] for content in plan.contents.values())
+    except KeyError as error:
+        raise NetworkError(f"tensors of type {error} cannot be stored") from error
+    if dtypes != default:
+        header["d"] = dtypes
+    header["o"] = original_parameters
+    return container.pack(header, payload, padding)
+
+
+def _contents_of(
+    network: Pruned | nn.Module, sigma: Mapping[str, Tensor] | None
+) -> tuple[nn.Module, Mapping[str, Tensor] | None, int]:
+    """Module, standard deviations, and numbers in the original network."""
+    if isinstance(network, nn.Module):
+        return network, sigma, sum(p.numel() * (2 if p.is_complex() else 1) for p in network.parameters())
+    if network.network is None:
+        raise NetworkError("this result has masks but no network, so there is nothing to save")
+    return network.network, network.sigma if sigma is None else sigma, network.original_parameters
+
+
+def _choose_c(
+    network: nn.Module,
+    sigma: Mapping[str, Tensor],
+    val_loader: Iterable[Any],
+    *,
+    tolerance: float,
+    likelihood: Any,
+    bias_bits: int | None,
+) -> float:
+    """Largest c of the grid whose validation error is within the tolerance of the unrounded network's."""
+    from pyrosparse.infer import evaluate
+
+    if not tolerance >= 0:
+        raise PruneError(f"the tolerance must not be negative or NaN; got {tolerance}")
+    bound = evaluate(network, val_loader, likelihood=likelihood).error + tolerance
+    for c in reversed(C_GRID):
+        rounded = make_plan(network, sigma, c, bias_bits=bias_bits).apply(network)
+        if evaluate(rounded, val_loader, likelihood=likelihood).error <= bound:
+            return c
+    warnings.warn(
+        f"even steps of {C_GRID[0]} posterior standard deviations raise the validation error by more than "
+        f"{tolerance}; they are used all the same. Pass a smaller c or a larger tolerance.",
+        PyrosparseWarning,
+        stacklevel=3,
+    )
+    return C_GRID[0]

@@ -1,0 +1,10 @@
+"""The settings of a run: what they are (:mod:`.tables`), and how they are read from TOML (:mod:`.reader`)."""
+
+from __future__ import annotations
+
+from pyrosparse.config.reader import parse, read
+from pyrosparse.config.size import parse_size
+from pyrosparse.config.tables import Config
+from pyrosparse.config.toml import dumps
+
+__all__ = ["Config", "dumps", "parse", "parse_size", "read"]

@@ -1,0 +1,219 @@
+"""The settings of a run: a TOML file, checked key by key before any work.
+
+Every table of the file is a class here, every key an attribute with its default and its range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from pyrosparse.config.size import parse_size
+
+__all__ = [
+    "Config",
+    "Data",
+    "Export",
+    "File",
+    "FineTune",
+    "Fit",
+    "Model",
+    "Posterior",
+    "Pretrain",
+    "PriorChoice",
+    "PriorTable",
+    "Prune",
+    "Scheduled",
+    "Teacher",
+]
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Options = dict[str, Any]
+
+
+class _Table(BaseModel):
+    """A table that knows all its keys and does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Data(_Table):
+    """``[data]``: where the examples come from and how they are fed."""
+
+    source: str = "digits"
+    path: str | None = None
+    validation: Annotated[float, Field(gt=0.0, lt=1.0)] | PositiveInt | None = None
+    batch_size: PositiveInt = 128
+    shift: NonNegativeInt = 0
+
+
+class Model(_Table):
+    """``[model]``: a network of the zoo, or ``"module:factory"`` of the user, and the factory's arguments."""
+
+    name: str = "digits_mlp"
+    args: Options = Field(default_factory=dict)
+
+
+class PriorChoice(_Table):
+    """A prior by its name in :mod:`pyrosparse.priors`, and its arguments."""
+
+    name: str = "LogUniform"
+    args: Options = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class PriorTable(PriorChoice):
+    """``[prior]``: the prior of every layer, exceptions by layer or pattern, and which layers take part."""
+
+    layers: dict[str, PriorChoice] = Field(default_factory=dict)
+    include: list[str] | None = None
+    exclude: list[str] = Field(default_factory=list)
+
+
+class Pretrain(_Table):
+    """``[pretrain]``: the dense network that the posterior starts from; ``weights`` is a safetensors file."""
+
+    epochs: NonNegativeInt = 10
+    lr: PositiveFloat = 1e-3
+    weights: str | None = None
+
+
+class Scheduled(_Table):
+    """A schedule by its name in :mod:`pyrosparse.infer.schedules`, and its arguments."""
+
+    name: str = "warm_up"
+    args: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return {"name": "constant", "args": {"value": float(value)}}
+        if isinstance(value, dict) and isinstance(value.get("args"), dict):
+            args = {k: float(v) if type(v) is int else v for k, v in value["args"].items()}
+            return {**value, "args": args}
+        return value
+
+
+class Teacher(_Table):
+    """``[fit.teacher]``: a dense network whose opinions soften the labels (distillation)."""
+
+    name: str = "lenet_5_caffe"
+    args: Options = Field(default_factory=dict)
+    weights: str | None = None
+    epochs: PositiveInt = 4
+    lr: PositiveFloat = 1e-3
+    shift: NonNegativeInt | None = None
+    weight: Share = 0.7
+    temperature: PositiveFloat = 2.0
+
+
+class Fit(_Table):
+    """``[fit]``: the posterior. ``kl`` weighs the KL terms; ``kl_layers`` has exceptions by layer."""
+
+    epochs: PositiveInt = 60
+    lr: PositiveFloat = 2e-3
+    lr_log_var: PositiveFloat = 5e-2
+    lr_schedule: Scheduled = Scheduled(name="cosine", args={"hold": 0.4})
+    log_var: float = -6.0
+    kl: Scheduled = Scheduled(name="warm_up", args={"until": 0.3})
+    kl_layers: dict[str, Scheduled] = Field(default_factory=dict)
+    shrink_every: NonNegativeInt = 2
+    freeze_at: Share = 0.85
+    threshold: float = 3.0
+    clip: PositiveFloat | None = None
+    teacher: Teacher | None = None
+
+
+class Prune(_Table):
+    """``[prune]``: what is cut. ``tolerance`` is the validation accuracy that ``"auto"`` may lose (0.002 = 0.2 points)."""
+
+    threshold: float | Literal["auto"] = "auto"
+    budget: str | PositiveInt | None = None
+    tolerance: Share = 0.002
+    curve: list[float] = Field(default_factory=lambda: [-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 5.0])
+
+    @model_validator(mode="after")
+    def _one_goal(self) -> Prune:
+        if self.budget is not None:
+            if "threshold" in self.model_fields_set and self.threshold != "auto":
+                raise ValueError("give a threshold or a budget, not both")
+            parse_size(self.budget)
+        return self
+
+    @property
+    def budget_bytes(self) -> int | None:
+        """The budget as a number of bytes."""
+        return None if self.budget is None else parse_size(self.budget)
+
+
+class FineTune(_Table):
+    """``[fine_tune]``: training of the pruned network, its mask fixed; 0 epochs leave it out."""
+
+    epochs: NonNegativeInt = 0
+    lr: PositiveFloat = 1e-4
+
+
+class File(_Table):
+    """``[file]``: quantisation step c·σ; without ``c`` it is chosen on validation data within ``tolerance``."""
+
+    c: PositiveFloat | None = None
+    tolerance: Share = 0.002
+
+
+class Export(_Table):
+    """``[export]``."""
+
+    onnx: bool = True
+
+
+class Posterior(_Table):
+    """``[posterior]``: how many draws, of how many weights a site, go into posterior.nc."""
+
+    draws: PositiveInt = 200
+    max_weights: PositiveInt = 64
+
+
+class Config(_Table):
+    """A whole configuration; ``seed`` and ``device`` stand at the top of the file."""
+
+    seed: NonNegativeInt = 0
+    device: str = "auto"
+    data: Data = Field(default_factory=Data)
+    model: Model = Field(default_factory=Model)
+    prior: PriorTable = Field(default_factory=PriorTable)
+    pretrain: Pretrain = Field(default_factory=Pretrain)
+    fit: Fit = Field(default_factory=Fit)
+    prune: Prune = Field(default_factory=Prune)
+    fine_tune: FineTune = Field(default_factory=FineTune)
+    file: File = Field(default_factory=File)
+    export: Export = Field(default_factory=Export)
+    posterior: Posterior = Field(default_factory=Posterior)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, every default filled in, without the Nones."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def changes(self, other: Config) -> list[str]:
+        """Dotted keys whose values differ between two configurations."""
+        return _differences(self.to_dict(), other.to_dict())
+
+
+def _differences(a: dict[str, Any], b: dict[str, Any], path: Sequence[str] = ()) -> list[str]:
+    found: list[str] = []
+    for key in sorted(a.keys() | b.keys()):
+        here = (*path, key)
+        left, right = a.get(key), b.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            found += _differences(left, right, here)
+        elif left != right:
+            found.append(".".join(here))
+    return found

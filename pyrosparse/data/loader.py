@@ -1,0 +1,147 @@
+"""Batches from tensors in memory: shuffled on their device, with pixel shifts and soft labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pyrosparse.errors import DataError
+
+__all__ = ["TensorLoader"]
+
+
+class TensorLoader:
+    """Iterate over ``(x, y)`` in batches without leaving the device that holds the data.
+
+    One pass of a shuffled loader draws one permutation from torch's global generator, so that a run
+    that restores the generator's state sees the same batches again.
+
+    :param x: inputs, shape ``(N, ...)``.
+    :param y: targets, shape ``(N,)`` (labels) or ``(N, C)`` (soft labels, regression targets).
+    :param batch_size: examples a batch; the last batch may be smaller.
+    :param shuffle: whether each pass goes through the data in a new order.
+    :param shift: for images ``(N, C, H, W)``: each image moves by up to ``shift`` pixels in both
+        directions, anew at each pass, with zeros moving in.
+    :param drop_last: leave out a last batch that is not full.
+    :param device: where the data are put once, at construction; None leaves them where they are.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        batch_size: int = 128,
+        *,
+        shuffle: bool = True,
+        shift: int = 0,
+        drop_last: bool = False,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if x.shape[0] != y.shape[0]:
+            raise DataError(f"x has {x.shape[0]} examples and y has {y.shape[0]}: give one target an example")
+        if x.shape[0] == 0:
+            raise DataError("there are no examples: give at least one")
+        if batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}: give at least 1")
+        if shift and x.dim() != 4:
+            raise DataError(f"shift needs images of shape (N, C, H, W), not {tuple(x.shape)}: set shift=0")
+        self.x = x.to(device)
+        self.y = y.to(device)
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.shift = shift
+        self.drop_last = drop_last
+        # one (N, C) table of targets for each shift, filled by `soften`
+        self._targets: Tensor | None = None
+
+    def __len__(self) -> int:
+        n = self.x.shape[0]
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+
+    @property
+    def num_data(self) -> int:
+        """Number of examples that one pass goes through."""
+        return len(self) * self.batch_size if self.drop_last else self.x.shape[0]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        n = self.x.shape[0]
+        order = torch.randperm(n).to(self.x.device) if self.shuffle else None
+        padded = F.pad(self.x, (self.shift,) * 4) if self.shift else None
+        for start in range(0, self.num_data, self.batch_size):
+            stop = min(start + self.batch_size, n)
+            rows = slice(start, stop) if order is None else order[start:stop]
+            if padded is None:
+                x, y = self.x[rows], self.y[rows]
+                yield x, (y if self._targets is None else self._targets[0, rows])
+            else:
+                yield self._shifted(padded, rows)
+
+    def soften(self, teacher: nn.Module, *, weight: float = 0.7, temperature: float = 2.0) -> TensorLoader:
+        """Mix the labels with a teacher's opinion: ``(1 − a)·onehot(y) + a·softmax(teacher(x)/T)``.
+
+        The teacher is asked once for each image and each possible shift, not at each step.
+
+        :param teacher: a network with logits of shape ``(B, C)``; it is used in evaluation mode.
+        :param weight: ``a``, between 0 and 1.
+        :param temperature: ``T`` > 0.
+        :returns: a new loader over the same data.
+        """
+        if not 0.0 <= weight <= 1.0:
+            raise DataError(f"the teacher's weight is {weight}: give a number between 0 and 1")
+        if self.y.dim() != 1:
+            raise DataError(f"soften needs labels of shape (N,), and y has shape {tuple(self.y.shape)}")
+        softened = TensorLoader(
+            self.x,
+            self.y,
+            self.batch_size,
+            shuffle=self.shuffle,
+            shift=self.shift,
+            drop_last=self.drop_last,
+        )
+        was_training = teacher.training
+        teacher.eval()
+        try:
+            with torch.no_grad():
+                softened._targets = torch.stack(
+                    [self._opinion(teacher, d, weight, temperature) for d in range((2 * self.shift + 1) ** 2)]
+                )
+        finally:
+            teacher.train(was_training)
+        return softened
+
+    def _opinion(self, teacher: nn.Module, shift_id: int, weight: float, temperature: float) -> Tensor:
+        dy, dx = list(product(range(2 * self.shift + 1), repeat=2))[shift_id]
+        parts = []
+        for rows in torch.arange(self.x.shape[0], device=self.x.device).split(512):
+            x = self.x[rows]
+            if self.shift:
+                h, w = x.shape[-2:]
+                x = F.pad(x, (self.shift,) * 4)[..., dy : dy + h, dx : dx + w]
+            soft = torch.softmax(teacher(x) / temperature, dim=-1)
+            hard = F.one_hot(self.y[rows], soft.shape[-1]).to(soft)
+            parts.append((1.0 - weight) * hard + weight * soft)
+        return torch.cat(parts)
+
+    def _shifted(self, padded: Tensor, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
+        images = padded[rows]
+        b, c = images.shape[:2]
+        h, w = self.x.shape[-2:]
+        side = 2 * self.shift + 1
+        shift_id = torch.randint(side * side, (b,)).to(images.device)
+        dy, dx = shift_id // side, shift_id % side
+        row = torch.arange(h, device=images.device) + dy[:, None]
+        col = torch.arange(w, device=images.device) + dx[:, None]
+        flat = (row[:, :, None] * images.shape[-1] + col[:, None, :]).view(b, 1, h * w)
+        x = images.flatten(2).gather(2, flat.expand(b, c, h * w)).view(b, c, h, w)
+        y = self.y[rows] if self._targets is None else self._rows(shift_id, rows)
+        return x, y
+
+    def _rows(self, shift_id: Tensor, rows: slice | Tensor) -> Tensor:
+        assert self._targets is not None
+        if isinstance(rows, slice):
+            rows = torch.arange(rows.start, rows.stop, device=shift_id.device)
+        return self._targets[shift_id, rows]

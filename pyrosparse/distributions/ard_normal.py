@@ -1,0 +1,140 @@
+"""The automatic-relevance-determination prior: a zero-mean Gaussian with a precision for each weight."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+from torch.distributions import Normal, constraints, register_kl
+
+from pyrosparse.distributions.dropout_normal import DropoutNormal
+from pyrosparse.distributions.kl import ARD, EPSILON, gaussian_kl, weight_kl
+from pyrosparse.distributions.log_uniform import draw_log_uniform
+from pyrosparse.errors import PriorError
+
+__all__ = ["ARDNormal"]
+
+
+class ARDNormal(TorchDistribution):
+    r"""Prior :math:`w \sim N(0, 1/\tau)`, with :math:`\tau` given, learned, or set by empirical Bayes.
+
+    Kharitonov, Molchanov & Vetrov (2018).
+
+    ``precision=None`` is empirical Bayes: each weight has its own precision, put at the value that minimises the
+    KL, ``tau* = 1/(mu^2 + sigma^2)``, so that ``KL = log(1 + 1/alpha)/2``. Such a prior has no fixed density.
+    ``log_prob(w)`` is the density at the precision that is best for w itself, ``tau*(w) = 1/w^2``:
+    ``-log|w| - log(2 pi e)/2`` (1e-16 added to w^2), the log-uniform density up to a constant; and ``sample`` is the
+    **surrogate** of :class:`LogUniform` (log|w| uniform on [-20, 0], random sign).
+
+    Parameters
+    ----------
+    precision
+        tau > 0: None, a number, or a tensor that broadcasts with the weights; gradients reach it.
+    dtype, device
+        Of the surrogate draws when ``precision`` is None, and of a precision given as a number.
+    """
+
+    support = constraints.real
+
+    def __init__(
+        self,
+        precision: float | Tensor | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        if precision is not None and not isinstance(precision, Tensor):
+            if not (precision > 0 and math.isfinite(precision)):
+                raise PriorError(f"ARDNormal: the precision must be positive and finite, not {precision!r}")
+            precision = torch.tensor(float(precision), dtype=dtype, device=device)
+        self.precision, self.dtype, self.device = precision, dtype, device
+        super().__init__(torch.Size() if precision is None else precision.shape, validate_args=validate_args)
+
+    @property
+    def arg_constraints(self) -> dict[str, constraints.Constraint]:  # type: ignore[override]
+        """Constraint of the precision, where there is one."""
+        return {} if self.precision is None else {"precision": constraints.positive}
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether draws carry gradients: with a precision they do, surrogate draws do not."""
+        return self.precision is not None
+
+    def __repr__(self) -> str:
+        given = None if self.precision is None else (
+            self.precision.item() if self.precision.numel() == 1 else f"tensor of shape {tuple(self.precision.shape)}"
+        )
+        return f"ARDNormal(precision={given}, batch_shape={tuple(self.batch_shape)})"
+
+    def expand(self, batch_shape: Any, _instance: ARDNormal | None = None) -> ARDNormal:
+        """Return an ARDNormal of that batch shape."""
+        new = self._get_checked_instance(ARDNormal, _instance)
+        shape = torch.broadcast_shapes(self.batch_shape, torch.Size(batch_shape))
+        new.precision = None if self.precision is None else self.precision.expand(shape)
+        new.dtype, new.device = self.dtype, self.device
+        super(ARDNormal, new).__init__(shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    @property
+    def mean(self) -> Tensor:
+        """Zeros."""
+        return torch.zeros_like(self._given())
+
+    @property
+    def variance(self) -> Tensor:
+        """``1/tau``."""
+        return self._given().reciprocal()
+
+    def entropy(self) -> Tensor:
+        """``log(2 pi e / tau)/2`` nats."""
+        return 0.5 * (math.log(2 * math.pi * math.e) - self._given().log())
+
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        """Draw with gradients to the precision."""
+        tau = self._given()
+        noise = torch.randn(self._extended_shape(torch.Size(sample_shape)), dtype=tau.dtype, device=tau.device)
+        return noise * tau.rsqrt()
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        """Draw; without a precision, surrogate draws (see the class)."""
+        with torch.no_grad():
+            if self.precision is None:
+                return draw_log_uniform(self._extended_shape(torch.Size(sample_shape)), self.dtype, self.device)
+            return self.rsample(sample_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density; without a precision, that at the best precision for each value (see the class)."""
+        if self._validate_args:
+            self._validate_sample(value)
+        if self.precision is None:
+            shape = torch.broadcast_shapes(value.shape, self.batch_shape)
+            return (-0.5 * (value.square() + EPSILON).log() - 0.5 * math.log(2 * math.pi * math.e)).expand(shape)
+        return 0.5 * (self.precision.log() - self.precision * value.square() - math.log(2 * math.pi))
+
+    def _given(self) -> Tensor:
+        if self.precision is None:
+            raise NotImplementedError("ARDNormal without a precision has no moments: give one, or ask the posterior")
+        return self.precision
+
+
+def _kl(q: DropoutNormal, p: ARDNormal) -> Tensor:
+    shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+    if p.precision is None:
+        return weight_kl(q.loc, q.log_var, ARD, variance=q.sigma2, keep=q.keep).expand(shape)
+    q = q if q.batch_shape == shape else q.expand(shape)
+    return gaussian_kl(q.loc, q.log_var, p.precision, variance=q.sigma2, keep=q.keep)
+
+
+@register_kl(DropoutNormal, ARDNormal)
+def _dropout_normal(q: DropoutNormal, p: ARDNormal) -> Tensor:
+    return _kl(q, p)
+
+
+@register_kl(Normal, ARDNormal)
+def _normal(q: Normal, p: ARDNormal) -> Tensor:
+    return _kl(DropoutNormal(q.loc, 2.0 * q.scale.log(), validate_args=False), p)

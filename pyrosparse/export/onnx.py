@@ -1,0 +1,86 @@
+"""ONNX files: one file, real-valued networks, any batch size."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pyrosparse.coding.container import write
+from pyrosparse.errors import ExportError
+from pyrosparse.export.files import Exported, compare, on_cpu
+
+__all__ = ["export_onnx"]
+
+OPSET = 17
+LARGEST = 1 << 31  # bytes: what one protobuf message may hold
+
+
+def export_onnx(
+    network: nn.Module, path: str | os.PathLike[str], example: Tensor, *, check: bool = True
+) -> Exported:
+    """Write a network as ONNX, with input ``input``, output ``output`` and a free batch axis.
+
+    :param network: a real-valued network with one tensor in and one out.
+    :param path: the file; weights are inside it, not beside it.
+    :param example: a batch as the network takes it, shape ``(B, ...)``.
+    :param check: run the file in ONNX Runtime, where it is installed, on the example and on one row of it,
+        and compare with the network.
+    :return: the file, its size, and the largest absolute difference of the outputs.
+    :raises ExportError: if the ``onnx`` extra is missing, an operation has no ONNX form, the outputs
+        differ, or the file cannot be written.
+    """
+    path = Path(path)
+    for package in ("onnx", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            raise ExportError(f"ONNX export needs the package {package}: pip install 'pyrosparse[onnx]'")
+    network, example = on_cpu(network, example)
+    if example.is_complex() or any(p.is_complex() for p in network.parameters()):
+        raise ExportError("ONNX has no complex layers; export a complex network with export_torch")
+    if sum(v.numel() * v.element_size() for v in network.state_dict().values()) >= LARGEST:
+        raise ExportError(f"{path}: a network of 2 GB and more does not fit into one ONNX file")
+    buffer = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            # The TorchScript exporter is deprecated in favour of one that takes 15 s to start.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network,
+                (example,),
+                buffer,  # type: ignore[arg-type]
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+            )
+    except Exception as error:  # exporters raise whatever the operation at hand raises
+        raise ExportError(f"{path}: the network has no ONNX form: {error}") from error
+    data = buffer.getvalue()
+    difference = _difference(network, data, example, path) if check else None
+    write(path, data)
+    return Exported(path, len(data), difference)
+
+
+def _difference(network: nn.Module, data: bytes, example: Tensor, path: Path) -> float | None:
+    """Run the file beside the network; None if ONNX Runtime is not installed."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    largest = 0.0
+    for batch in (example, example[:1]):
+        with torch.no_grad():
+            expected = network(batch)
+        actual = torch.from_numpy(session.run(None, {"input": batch.numpy()})[0])
+        largest = max(largest, compare(expected, actual, path))
+    return largest

@@ -1,0 +1,10 @@
+"""Inference: the ELBO, its schedules, fitting, training, evaluation and prediction."""
+
+from __future__ import annotations
+
+from pyrosparse.infer.elbo import ELBOTerms, SparseELBO
+from pyrosparse.infer.evaluate import Metrics, evaluate
+from pyrosparse.infer.fit import Fit, FitState, fit
+from pyrosparse.infer.train import train
+
+__all__ = ["ELBOTerms", "Fit", "FitState", "Metrics", "SparseELBO", "evaluate", "fit", "train"]

@@ -1,0 +1,71 @@
+"""How good a network is on data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pyrosparse.errors import DataError
+from pyrosparse.likelihoods import Categorical, Likelihood
+
+__all__ = ["Metrics", "evaluate", "evaluate_function"]
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Averages over a data set.
+
+    :param error: mean of the likelihood's error: for labels the fraction of wrong ones, between 0 and 1.
+    :param log_likelihood: mean log-likelihood of an example in nats.
+    :param count: number of examples.
+    """
+
+    error: float
+    log_likelihood: float
+    count: int
+
+    @property
+    def accuracy(self) -> float:
+        """1 − error: for labels the fraction of right ones."""
+        return 1.0 - self.error
+
+
+def evaluate(network: nn.Module, loader: Batches, *, likelihood: Likelihood | None = None) -> Metrics:
+    """Run a network in evaluation mode over a loader; its mode is given back afterwards.
+
+    :param network: gives outputs that the likelihood understands.
+    :param loader: yields ``(x, y)``.
+    :param likelihood: labels with logits when None.
+    """
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        device = next((p.device for p in network.parameters()), torch.device("cpu"))
+        return evaluate_function(network, loader, likelihood or Categorical(num_data=1), device)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@torch.no_grad()
+def evaluate_function(
+    function: Callable[[Tensor], Tensor], loader: Batches, likelihood: Likelihood, device: torch.device
+) -> Metrics:
+    """As :func:`evaluate`, for any function from inputs to outputs on a device."""
+    error = torch.zeros((), device=device)
+    log_likelihood = torch.zeros((), device=device)
+    count = 0
+    for x, y in loader:
+        x, y = x.to(device), y.to(device)  # noqa: PLW2901
+        output = function(x)
+        error += likelihood.error(likelihood.mean(output), y).sum()
+        log_likelihood += likelihood.log_prob(output, y).sum()
+        count += x.shape[0]
+    if count == 0:
+        raise DataError("the loader yields no example: there is nothing to evaluate on")
+    return Metrics(float(error) / count, float(log_likelihood) / count, count)

@@ -1,0 +1,336 @@
+"""Fitting a posterior by stochastic variational inference."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from pyrosparse.data.loader import TensorLoader
+from pyrosparse.errors import CheckpointError, DataError, FitError
+from pyrosparse.guides.auto import AutoSparse
+from pyrosparse.infer.checkpoint import load_checkpoint, random_state, restore_random_state, save_checkpoint
+from pyrosparse.infer.distil import softened
+from pyrosparse.infer.elbo import SparseELBO
+from pyrosparse.infer.evaluate import Batches, Metrics, evaluate_function
+from pyrosparse.infer.optimizer import adam, scale_learning_rates
+from pyrosparse.infer.progress import Bar
+from pyrosparse.infer.settings import FitSettings, pick_device
+from pyrosparse.infer.train import _length
+from pyrosparse.model import SparseModel
+from pyrosparse.poutine import local_reparam
+from pyrosparse.poutine.parameters import unexposed
+from pyrosparse.prune.shrink import Shrinker, cut_to
+
+__all__ = ["Fit", "FitState", "fit"]
+
+
+@dataclass
+class FitState:
+    """What a callback sees after each epoch; nothing in it is a copy.
+
+    :param model: the model, as far as it is trained.
+    :param guide: the guide, likewise.
+    :param optimizer: the optimiser.
+    :param epoch: epochs that are done.
+    :param epochs: epochs of the whole run.
+    :param history: one record an epoch; a callback may add entries to the last one.
+    :param stop: set it to True to end the run after this epoch.
+    """
+
+    model: SparseModel
+    guide: AutoSparse
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    epochs: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    stop: bool = False
+
+
+@dataclass
+class Fit:
+    """A finished run.
+
+    :param model: the model that was fitted (the one handed in).
+    :param guide: its guide.
+    :param history: one record an epoch: ``epoch, loss`` (β-ELBO an example, nats), ``log_likelihood`` and ``kl``
+        (of the whole training set, nats), ``beta, kept, total, units, lr, seconds`` (since the start of the run),
+        ``step_ms`` (mean), and with validation data ``val_error, val_accuracy, val_log_likelihood``.
+    :param checkpoint: the last checkpoint, None when none was asked for.
+    """
+
+    model: SparseModel
+    guide: AutoSparse
+    history: list[dict[str, Any]]
+    checkpoint: Path | None = None
+
+
+def fit(
+    model: SparseModel,
+    guide: AutoSparse,
+    loader: Batches,
+    *,
+    epochs: int,
+    val_loader: Batches | None = None,
+    **settings: Any,
+) -> Fit:
+    r"""Fit the posterior: minimise :math:`-E_q \log p(D|w) + \beta\,KL(q\|p)` with one fused Adam.
+
+    The model and the guide are trained in place and move to the device. Units whose every weight is dead
+    are cut out on the way (``shrink_every``), so that steps get faster as the network gets sparser.
+
+    :param model: network, priors and likelihood.
+    :param guide: posterior families.
+    :param loader: yields ``(x, y)`` and has a length: a :class:`~pyrosparse.data.TensorLoader` or a torch DataLoader.
+    :param epochs: passes over the data.
+    :param val_loader: validation data, looked at after each epoch with the posterior means that are kept.
+    :param settings: see :class:`~pyrosparse.infer.settings.FitSettings`, which lists every option.
+    :returns: the fitted pair and the history of the run.
+    :raises FitError: if the loss becomes NaN or infinite; the last checkpoint stays good.
+    :raises DataError: if the first batch does not fit the network or the likelihood.
+    """
+    return _Run(model, guide, loader, val_loader, FitSettings(epochs=epochs, **settings)).go()
+
+
+class _Run:
+    """One call of :func:`fit`."""
+
+    def __init__(
+        self,
+        model: SparseModel,
+        guide: AutoSparse,
+        loader: Batches,
+        val_loader: Batches | None,
+        settings: FitSettings,
+    ) -> None:
+        self.settings = settings
+        self.device = pick_device(settings.device)
+        self.model, self.guide = model.to(self.device), guide.to(self.device)
+        self.loader: Batches = loader
+        self.val_loader = val_loader
+        self.per_epoch = _length(loader)  # type: ignore[arg-type]
+        self.elbo = SparseELBO()
+        self.schedules = settings.schedules_of(model.sites)
+        self.guided: Callable[..., Any] = local_reparam(guide) if settings.local_reparam else guide
+        if settings.seed is not None:
+            pyro.set_rng_seed(settings.seed)
+        self._check_first_batch()
+        named = [*((f"model.{n}", p) for n, p in model.trained_parameters()), *guide.named_parameters()]
+        self.parameters = [p for _, p in named]
+        self.optimizer = adam(named, lr=settings.lr, lr_log_var=settings.log_var_rate)
+        self.shrinker = Shrinker(model, guide, self.optimizer, threshold=settings.threshold)
+        self.state = FitState(model, guide, self.optimizer, epochs=settings.epochs)
+        self.seconds = 0.0
+        self.saved: Path | None = None
+        if settings.resume:
+            self._resume()
+        if settings.teacher is not None:
+            self.loader = softened(
+                loader, settings.teacher.to(self.device), settings.teacher_weight, settings.temperature
+            )
+
+    @property
+    def steps(self) -> int:
+        return self.settings.epochs * self.per_epoch
+
+    def go(self) -> Fit:
+        done = self.state.epoch * self.per_epoch
+        with Bar("fit", self.steps, done=done, show=self.settings.progress) as bar, unexposed():
+            while self.state.epoch < self.settings.epochs and not self.state.stop:
+                self._epoch(bar)
+        return Fit(self.model, self.guide, self.state.history, self.saved)
+
+    def _check_first_batch(self) -> None:
+        """Find data that do not fit before any work, without disturbing the order of the batches."""
+        before = random_state()
+        try:
+            x, y = next(iter(self.loader))
+        finally:
+            restore_random_state(before)
+        x, y = x.to(self.device), y.to(self.device)
+        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+            raise DataError("the first batch of inputs has NaN or infinite values: clean the data first")
+        self.model.network.eval()
+        try:
+            with torch.no_grad():
+                output = self.model.network(x)
+        except (RuntimeError, ValueError) as error:
+            raise DataError(f"the network cannot take inputs of shape {tuple(x.shape)}: {error}") from error
+        self.model.likelihood.check(output, y)
+        self.model.input_shape = x.shape[1:]
+        total = getattr(getattr(self.loader, "dataset", self.loader), "__len__", lambda: None)()
+        if isinstance(self.loader, TensorLoader):
+            total = self.loader.x.shape[0]
+        if isinstance(total, int) and total > self.model.likelihood.num_data:
+            raise DataError(
+                f"the loader has {total} examples and the likelihood was told num_data="
+                f"{self.model.likelihood.num_data}: give the size of the training set, or the KL counts for too much"
+            )
+
+    def _epoch(self, bar: Bar) -> None:
+        started = time.perf_counter()
+        self.model.train()
+        self.guide.train()
+        sums = torch.zeros(3, device=self.device)
+        step = self.state.epoch * self.per_epoch
+        count = 0
+        for x, y in self.loader:
+            # the first step alone is validated: by then every mistake in shapes and supports has shown
+            with pyro.validation_enabled(step == 0):
+                sums += self._step(x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True), step)
+            step += 1
+            count += 1
+            if bar.due:
+                means = (sums / count).tolist()
+                bar.advance(loss=means[0], KL=means[2], β=self.settings.kl_schedule(step / self.steps))
+            else:
+                bar.advance()
+        self._guard(sums, step)
+        trained = time.perf_counter() - started
+        self.state.epoch += 1
+        self._freeze()
+        if self.settings.shrink_every and self.state.epoch % self.settings.shrink_every == 0:
+            self.shrinker.step()
+        self.seconds += time.perf_counter() - started
+        record = self._record((sums / max(1, count)).tolist(), 1000 * trained / max(1, count))
+        self.state.history.append(record)
+        for callback in self.settings.callbacks:
+            callback(self.state)
+        self._save()
+        shown = {"epoch": f"{self.state.epoch}/{self.settings.epochs}", "kept": record["kept"]}
+        if "val_error" in record:
+            shown["val"] = f"{100 * record['val_error']:.2f} %"
+        bar.annotate(**shown)
+
+    def _step(self, x: Tensor, y: Tensor, step: int) -> Tensor:
+        """One step; returns loss an example, log-likelihood and KL, without waiting for the device."""
+        t = step / self.steps
+        self.elbo.site_scale = {site: schedule(t) for site, schedule in self.schedules.items()}
+        if self.settings.lr_schedule is not None:
+            scale_learning_rates(self.optimizer, self.settings.lr_schedule(t))
+        loss = self.elbo.differentiable_loss(self.model, self.guided, x, y) / self.model.likelihood.num_data
+        if self.device.type == "cpu":
+            self._guard(loss.detach(), step + 1)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.settings.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        self.optimizer.step()
+        terms = self.elbo.last
+        assert terms is not None
+        return torch.stack([loss.detach(), terms.log_likelihood, terms.total_kl])
+
+    def _guard(self, values: Tensor, step: int) -> None:
+        """Stop at a loss that is no number: on the CPU at its step, elsewhere at the end of its epoch."""
+        if math.isfinite(float(values.sum())):
+            return
+        where = f"the last checkpoint {self.saved} is good" if self.saved else "no checkpoint was asked for"
+        raise FitError(
+            f"the loss is NaN or infinite at step {step} (epoch {step // self.per_epoch + 1}); {where}. "
+            "Lower lr and lr_log_var, clip the gradient (clip=1.0), or look for bad data"
+        )
+
+    def _freeze(self) -> None:
+        at = self.settings.freeze_at
+        if at is None or self.state.epoch < at * self.settings.epochs:
+            return
+        if any("frozen" in record for record in self.state.history):
+            return
+        for family in self.guide.families.values():
+            family.freeze(family.keep(self.settings.threshold))
+
+    def _record(self, means: list[float], step_ms: float) -> dict[str, Any]:
+        families = self.guide.families
+        t = self.state.epoch / self.settings.epochs
+        record: dict[str, Any] = {
+            "epoch": self.state.epoch,
+            "loss": means[0],
+            "log_likelihood": means[1],
+            "kl": means[2],
+            "beta": self.settings.kl_schedule(t),
+            "kept": sum(int(f.keep(self.settings.threshold).sum()) for f in families.values()),
+            "total": sum(site.total for site in self.model.sites.values()),
+            "units": {site.layer: len(self.model.kept[site.layer][0]) for site in self.model.sites.values()},
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "seconds": self.seconds,
+            "step_ms": step_ms,
+        }
+        if self.settings.freeze_at is not None and self.state.epoch >= self.settings.freeze_at * self.settings.epochs:
+            record["frozen"] = True
+        if self.val_loader is not None:
+            metrics = self._validate()
+            record |= {
+                "val_error": metrics.error,
+                "val_accuracy": metrics.accuracy,
+                "val_log_likelihood": metrics.log_likelihood,
+            }
+        return record
+
+    def _validate(self) -> Metrics:
+        assert self.val_loader is not None
+        weights = {s: f.mean() * f.keep(self.settings.threshold) for s, f in self.guide.families.items()}
+        network = self.model.network.eval()
+        return evaluate_function(
+            lambda x: functional_call(network, weights, (x,)), self.val_loader, self.model.likelihood, self.device
+        )
+
+    def _save(self) -> None:
+        if self.settings.checkpoint is None:
+            return
+        last = self.state.epoch >= self.settings.epochs or self.state.stop
+        if self.state.epoch % self.settings.checkpoint_every and not last:
+            return
+        self.saved = save_checkpoint(
+            Path(self.settings.checkpoint),
+            {
+                "model": self.model.state_dict(),
+                "guide": self.guide.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "kept": {layer: list(pair) for layer, pair in self.model.kept.items()},
+                "dead": self.shrinker.state_dict(),
+                "epoch": self.state.epoch,
+                "epochs": self.settings.epochs,
+                "history": self.state.history,
+                "seconds": self.seconds,
+                "random": random_state(),
+            },
+        )
+
+    def _resume(self) -> None:
+        folder = Path(self.settings.checkpoint or "")
+        saved = load_checkpoint(folder)
+        if saved is None:
+            return
+        if set(saved["kept"]) != set(self.model.kept):
+            raise CheckpointError(
+                f"the checkpoint in {folder} has the layers {sorted(saved['kept'])}, and this model has "
+                f"{sorted(self.model.kept)}: it belongs to another model"
+            )
+        try:
+            cut_to(self.model, self.guide, {layer: tuple(pair) for layer, pair in saved["kept"].items()})
+            self.model.load_state_dict(saved["model"])
+            self.guide.load_state_dict(saved["guide"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+        except (RuntimeError, ValueError, KeyError, IndexError) as error:
+            raise CheckpointError(
+                f"the checkpoint in {folder} does not fit this model and guide: {error}"
+            ) from error
+        if saved["epochs"] != self.settings.epochs:
+            raise CheckpointError(
+                f"the checkpoint in {folder} is of a run of {saved['epochs']} epochs, and {self.settings.epochs} are asked "
+                "for: schedules would jump; ask for the same number"
+            )
+        self.shrinker.load_state_dict(saved["dead"])
+        self.state.epoch = saved["epoch"]
+        self.state.history = saved["history"]
+        self.seconds = saved["seconds"]
+        self.saved = folder / "last.pt"
+        restore_random_state(saved["random"])

@@ -1,0 +1,128 @@
+"""Ordinary training, for the network that a posterior starts from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sized
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from pyrosparse.errors import FitError
+from pyrosparse.infer.evaluate import Batches, evaluate
+from pyrosparse.infer.optimizer import adam, scale_learning_rates
+from pyrosparse.infer.progress import Bar
+from pyrosparse.infer.schedules import Schedule
+from pyrosparse.likelihoods import Categorical, Likelihood
+
+__all__ = ["descend", "train"]
+
+
+def train(
+    network: nn.Module,
+    loader: Batches,
+    *,
+    epochs: int,
+    lr: float = 1e-3,
+    lr_schedule: Schedule | None = None,
+    weight_decay: float = 0.0,
+    likelihood: Likelihood | None = None,
+    val_loader: Batches | None = None,
+    progress: bool = True,
+) -> nn.Module:
+    """Train a copy of a network by maximum likelihood with Adam.
+
+    :param network: left as it is.
+    :param loader: yields ``(x, y)``; ``y`` may be soft labels.
+    :param epochs: passes over the data.
+    :param lr: learning rate.
+    :param lr_schedule: factor on ``lr`` by the progress of the run; constant when None.
+    :param weight_decay: ½·weight_decay·‖θ‖² is added to the loss of an example.
+    :param likelihood: labels with logits when None.
+    :param val_loader: its error is shown in the bar after each epoch.
+    :param progress: whether to show a bar.
+    :returns: the trained copy, in evaluation mode.
+    :raises FitError: if the loss becomes NaN or infinite.
+    """
+    trained = deepcopy(network)
+    model = likelihood or Categorical(num_data=1)
+    optimizer = adam([*trained.named_parameters(), *model.named_parameters()], lr=lr)
+    for group in optimizer.param_groups:
+        group["weight_decay"] = weight_decay
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return -model.log_prob(trained(x), y).mean()
+
+    def validate() -> float | None:
+        return None if val_loader is None else evaluate(trained, val_loader, likelihood=model).error
+
+    descend(
+        trained,
+        loss,
+        optimizer,
+        loader,
+        epochs=epochs,
+        lr_schedule=lr_schedule,
+        validate=validate,
+        label="train",
+        progress=progress,
+    )
+    return trained.eval()
+
+
+def descend(
+    network: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    loader: Batches,
+    *,
+    epochs: int,
+    lr_schedule: Schedule | None = None,
+    after_step: Callable[[], None] | None = None,
+    validate: Callable[[], float | None] = lambda: None,
+    label: str,
+    progress: bool,
+) -> None:
+    """Descend on a loss, in place: the loop that training and fine-tuning share."""
+    if epochs < 1:
+        return
+    device = next(network.parameters()).device
+    per_epoch = _length(loader)
+    steps = epochs * per_epoch
+    step = 0
+    with Bar(label, steps, show=progress) as bar:
+        for epoch in range(epochs):
+            network.train()
+            for x, y in loader:
+                if lr_schedule is not None:
+                    scale_learning_rates(optimizer, lr_schedule(step / steps))
+                value = loss(x.to(device), y.to(device))
+                optimizer.zero_grad(set_to_none=True)
+                value.backward()
+                optimizer.step()
+                if after_step is not None:
+                    after_step()
+                step += 1
+                if bar.due:
+                    bar.advance(epoch=f"{epoch + 1}/{epochs}", loss=_finite(float(value.detach()), label, step))
+                else:
+                    bar.advance()
+            _finite(float(value.detach()), label, step)
+            error = validate()
+            if error is not None:
+                bar.annotate(val=f"{100 * error:.2f} %")
+
+
+def _finite(loss: float, label: str, step: int) -> float:
+    if not math.isfinite(loss):
+        raise FitError(f"{label}: the loss is {loss} at step {step}: lower the learning rate, or look for bad data")
+    return loss
+
+
+def _length(loader: Iterable[object]) -> int:
+    if not isinstance(loader, Sized):
+        raise FitError("the loader has no length: give a TensorLoader or a torch DataLoader over a sized data set")
+    if len(loader) == 0:
+        raise FitError("the loader yields no batch: give it data, or a smaller batch size with drop_last")
+    return len(loader)

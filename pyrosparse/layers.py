@@ -1,0 +1,46 @@
+"""The layers whose weights can have a prior, and which axis of a weight is which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+__all__ = ["SPARSE_LAYERS", "Site", "axes", "sparse_layers"]
+
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+SPARSE_LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One weight with a prior.
+
+    :param name: name of the parameter that the draw replaces (``fc1.weight``).
+    :param layer: name of the module that owns it (``fc1``).
+    :param shape: shape in the network as it was handed in.
+    :param out_axis: axis of the output units.
+    :param in_axis: axis of the input units.
+    """
+
+    name: str
+    layer: str
+    shape: torch.Size
+    out_axis: int
+    in_axis: int
+
+    @property
+    def total(self) -> int:
+        """Number of weights."""
+        return self.shape.numel()
+
+
+def axes(module: nn.Module) -> tuple[int, int]:
+    """Output and input axis of a layer's weight: torch stores transposed convolutions the other way round."""
+    return (1, 0) if isinstance(module, _TRANSPOSED) else (0, 1)
+
+
+def sparse_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Every layer of ``network`` whose weight can have a prior, by name, in the order of definition."""
+    return {name: m for name, m in network.named_modules() if isinstance(m, SPARSE_LAYERS)}

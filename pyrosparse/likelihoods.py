@@ -1,0 +1,164 @@
+"""How a network's output explains the data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import pyro
+import pyro.distributions as pdist
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pyrosparse.errors import ConfigError, DataError
+
+__all__ = ["Categorical", "Gaussian", "Likelihood", "MultiLabel"]
+
+
+class Likelihood(nn.Module, ABC):
+    """Observation model of a batch; it scales the batch to the whole training set.
+
+    :param num_data: size of the training set, so that likelihood and KL have their true proportion.
+    """
+
+    metric: str = "error"
+
+    def __init__(self, num_data: int) -> None:
+        super().__init__()
+        if int(num_data) != num_data or num_data < 1:
+            raise ConfigError(f"num_data is {num_data}: give the number of training examples")
+        self.num_data = int(num_data)
+
+    def observe(self, output: Tensor, y: Tensor | None) -> Tensor:
+        """Run the observed site ``obs`` inside the plate ``data`` and return its value."""
+        with pyro.plate("data", max(self.num_data, output.shape[0]), subsample=output):
+            return pyro.sample("obs", self.distribution(output, y), obs=y)
+
+    @abstractmethod
+    def distribution(self, output: Tensor, y: Tensor | None = None) -> pdist.TorchDistribution:
+        """Distribution of one batch of targets given the network's output; batch shape ``(B,)``."""
+
+    @abstractmethod
+    def mean(self, output: Tensor) -> Tensor:
+        """Expected target for an output: probabilities for labels, a prediction for numbers."""
+
+    @abstractmethod
+    def error(self, mean: Tensor, y: Tensor) -> Tensor:
+        """Error of each example given :meth:`mean`, shape ``(B,)``; its average is the metric."""
+
+    def log_prob(self, output: Tensor, y: Tensor) -> Tensor:
+        """Log-likelihood of each example in nats, shape ``(B,)``."""
+        return self.distribution(output, y).log_prob(y)
+
+    def check(self, output: Tensor, y: Tensor) -> None:
+        """Refuse targets that do not fit the output.
+
+        :raises DataError: saying which shapes or labels do not fit.
+        """
+        if output.shape[0] != y.shape[0]:
+            raise DataError(f"the network gives {output.shape[0]} outputs for {y.shape[0]} targets")
+
+
+class Categorical(Likelihood):
+    """One label an example: logits ``(B, C)``; labels ``(B,)``, or soft labels ``(B, C)`` that sum to 1.
+
+    For soft labels ``t`` the log-likelihood is ``Σ_c t_c log softmax(output)_c``.
+    The metric is the fraction of examples whose most probable class is not the label.
+    """
+
+    def distribution(self, output: Tensor, y: Tensor | None = None) -> pdist.TorchDistribution:  # noqa: D102
+        if y is not None and y.is_floating_point():
+            return pdist.OneHotCategorical(logits=output, validate_args=False)
+        return pdist.Categorical(logits=output)
+
+    def mean(self, output: Tensor) -> Tensor:  # noqa: D102
+        return torch.softmax(output, -1)
+
+    def error(self, mean: Tensor, y: Tensor) -> Tensor:  # noqa: D102
+        label = y.argmax(-1) if y.is_floating_point() else y
+        return (mean.argmax(-1) != label).float()
+
+    def check(self, output: Tensor, y: Tensor) -> None:  # noqa: D102
+        super().check(output, y)
+        if output.dim() != 2:  # noqa: PLR2004
+            raise DataError(
+                f"Categorical needs logits of shape (batch, classes); the network gives {tuple(output.shape)}"
+            )
+        if y.is_floating_point():
+            if y.shape != output.shape:
+                raise DataError(f"soft labels have shape {tuple(y.shape)}; the network gives {tuple(output.shape)}")
+            return
+        if y.dim() != 1:
+            raise DataError(f"labels have shape {tuple(y.shape)}; give one label an example, shape (batch,)")
+        classes = output.shape[-1]
+        if y.numel() and (int(y.min()) < 0 or int(y.max()) >= classes):
+            raise DataError(
+                f"labels lie between {int(y.min())} and {int(y.max())}, and the network has {classes} outputs: "
+                f"labels must lie between 0 and {classes - 1}"
+            )
+
+
+class Gaussian(Likelihood):
+    """Numbers with Gaussian noise: output and target of shape ``(B, …)``; one noise scale, learned or fixed.
+
+    :param scale: standard deviation of the noise; the start when it is learned.
+    :param learn_scale: train the scale (as ``log_scale``).
+
+    The metric is the mean squared error of an example.
+    """
+
+    metric = "mean squared error"
+
+    def __init__(self, num_data: int, *, scale: float = 1.0, learn_scale: bool = False) -> None:
+        super().__init__(num_data)
+        if not scale > 0:
+            raise ConfigError(f"Gaussian: scale is {scale}; give a positive standard deviation")
+        log_scale = torch.tensor(float(scale)).log()
+        if learn_scale:
+            self.log_scale = nn.Parameter(log_scale)
+        else:
+            self.register_buffer("log_scale", log_scale)
+
+    def distribution(self, output: Tensor, y: Tensor | None = None) -> pdist.TorchDistribution:  # noqa: D102
+        normal = pdist.Normal(output, self.log_scale.exp().expand(output.shape))
+        return normal.to_event(output.dim() - 1)
+
+    def mean(self, output: Tensor) -> Tensor:  # noqa: D102
+        return output
+
+    def error(self, mean: Tensor, y: Tensor) -> Tensor:  # noqa: D102
+        return (mean - y).square().flatten(1).mean(1) if mean.dim() > 1 else (mean - y).square()
+
+    def check(self, output: Tensor, y: Tensor) -> None:  # noqa: D102
+        super().check(output, y)
+        if output.shape != y.shape:
+            raise DataError(f"Gaussian: targets have shape {tuple(y.shape)}, the network gives {tuple(output.shape)}")
+
+
+class MultiLabel(Likelihood):
+    """Several yes/no labels an example: logits and 0/1 targets of shape ``(B, C)``, independent Bernoulli.
+
+    The metric is the fraction of labels that are wrong at probability one half.
+    """
+
+    metric = "label error"
+
+    def distribution(self, output: Tensor, y: Tensor | None = None) -> pdist.TorchDistribution:  # noqa: D102
+        # soft targets lie between 0 and 1: outside of the support, but the formula holds
+        return pdist.Bernoulli(logits=output, validate_args=False).to_event(1)
+
+    def mean(self, output: Tensor) -> Tensor:  # noqa: D102
+        return torch.sigmoid(output)
+
+    def error(self, mean: Tensor, y: Tensor) -> Tensor:  # noqa: D102
+        return ((mean > 0.5) != (y > 0.5)).float().mean(-1)  # noqa: PLR2004
+
+    def log_prob(self, output: Tensor, y: Tensor) -> Tensor:  # noqa: D102
+        return -F.binary_cross_entropy_with_logits(output, y, reduction="none").sum(-1)
+
+    def check(self, output: Tensor, y: Tensor) -> None:  # noqa: D102
+        super().check(output, y)
+        if output.shape != y.shape:
+            raise DataError(f"MultiLabel: targets have shape {tuple(y.shape)}, the network gives {tuple(output.shape)}")
+        if y.numel() and (float(y.min()) < 0 or float(y.max()) > 1):
+            raise DataError("MultiLabel: targets must lie between 0 and 1")

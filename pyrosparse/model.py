@@ -1,0 +1,156 @@
+"""A torch network as a Pyro model with a prior on its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pyrosparse.errors import NetworkError, PriorError
+from pyrosparse.layers import Site, axes, sparse_layers
+from pyrosparse.likelihoods import Likelihood
+from pyrosparse.poutine.parameters import expose
+from pyrosparse.priors import Prior
+from pyrosparse.text import nearest
+
+__all__ = ["SparseModel"]
+
+
+class SparseModel(nn.Module):
+    r"""Put a prior on the weights of a network and a likelihood on its output.
+
+    .. math:: w_s \sim p_s(w), \qquad y \mid x, w \sim p(y \mid f_w(x))
+
+    ``model(x, y)`` is a Pyro model: it samples each weight at a site named after the parameter that it
+    replaces (``fc1.weight``), runs the network with the draws, and observes ``y`` at the site ``obs``.
+    What has no prior (biases, normalisation, excluded layers) is trained as an ordinary parameter.
+
+    :param network: any module with linear, convolution or transposed convolution layers; it is copied.
+    :param prior: prior of every weight that gets one.
+    :param likelihood: see :mod:`pyrosparse.likelihoods`.
+    :param include: names of layers, or patterns such as ``"conv*"``; None means all.
+    :param exclude: names or patterns of layers that stay deterministic.
+    :param priors: another prior for some layers, by name or pattern.
+    :raises NetworkError: if nothing is left to sparsify, or a pattern fits no layer.
+    :raises PriorError: if a prior cannot serve a layer.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        prior: Prior,
+        likelihood: Likelihood,
+        *,
+        include: Iterable[str] | None = None,
+        exclude: Iterable[str] = (),
+        priors: Mapping[str, Prior] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_kinds(network, prior, likelihood, priors or {})
+        self.network = deepcopy(network)
+        self.likelihood = likelihood
+        layers = _chosen(self.network, include, exclude)
+        self.sites: dict[str, Site] = {}
+        self._priors = nn.ModuleDict()
+        parameters = dict(self.network.named_parameters())  # of tied weights, the first name only
+        overrides = {p: q for pattern, q in (priors or {}).items() for p in _matching(pattern, layers)}
+        for layer, module in layers.items():
+            name = f"{layer}.weight" if layer else "weight"
+            if name not in parameters:
+                continue
+            chosen = overrides.get(layer, prior)
+            chosen.check(layer, module)
+            out_axis, in_axis = axes(module)
+            self.sites[name] = Site(name, layer, module.weight.shape, out_axis, in_axis)
+            self._priors[_key(name)] = deepcopy(chosen)
+            # the draw takes its place; the values stay as the start of the posterior means
+            parameters[name].requires_grad_(False)
+        # original coordinates of what live shrinking has left: layer -> (outputs, inputs)
+        self.kept: dict[str, tuple[Tensor, Tensor]] = {
+            s.layer: (torch.arange(s.shape[s.out_axis]), torch.arange(s.shape[s.in_axis])) for s in self.sites.values()
+        }
+        self.original_parameters = sum(p.numel() for p in parameters.values())
+        self.input_shape: torch.Size | None = None
+
+    def prior_of(self, site: str) -> Prior:
+        """Prior of a site.
+
+        :raises NetworkError: for an unknown site, with the nearest one.
+        """
+        if site not in self.sites:
+            raise NetworkError(f"there is no site {site!r}{nearest(site, self.sites)}")
+        prior = self._priors[_key(site)]
+        assert isinstance(prior, Prior)
+        return prior
+
+    def shape_of(self, site: str) -> torch.Size:
+        """Shape of a site now: smaller than ``sites[site].shape`` once live shrinking has cut units."""
+        return self.network.get_parameter(site).shape
+
+    def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Names and parameters of the model that are trained: those of no site, and the priors' own."""
+        return [(n, p) for n, p in self.named_parameters() if p.requires_grad]
+
+    def weights(self) -> dict[str, Tensor]:
+        """Run the sample statements of the priors; returns a draw for each site."""
+        return {name: self.prior_of(name).sample(name, self.shape_of(name)) for name in self.sites}
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Run the Pyro model.
+
+        :param x: batch of inputs.
+        :param y: targets; None draws them.
+        :returns: the value of the site ``obs``.
+        """
+        expose("model", self.trained_parameters())
+        if self.input_shape is None:
+            self.input_shape = x.shape[1:]
+        output = functional_call(self.network, self.weights(), (x,))
+        return self.likelihood.observe(output, y)
+
+
+def _key(site: str) -> str:
+    """A site's name as a key of a ModuleDict, which admits no dots."""
+    return site.replace(".", "/")
+
+
+def _check_kinds(network: object, prior: object, likelihood: object, priors: Mapping[str, object]) -> None:
+    if not isinstance(network, nn.Module):
+        raise NetworkError(f"network is a {type(network).__name__}: give a torch.nn.Module")
+    for where, p in [("prior", prior), *((f"priors[{k!r}]", v) for k, v in priors.items())]:
+        if not isinstance(p, Prior):
+            raise PriorError(f"{where} is a {type(p).__name__}: give a prior such as pyrosparse.priors.LogUniform()")
+    if not isinstance(likelihood, Likelihood):
+        raise NetworkError(
+            f"likelihood is a {type(likelihood).__name__}: give one such as "
+            "pyrosparse.likelihoods.Categorical(num_data=…)"
+        )
+
+
+def _matching(pattern: str, layers: Iterable[str]) -> list[str]:
+    found = [name for name in layers if fnmatchcase(name, pattern)]
+    if not found:
+        raise NetworkError(f"{pattern!r} fits no layer that can have a prior{nearest(pattern, layers)}")
+    return found
+
+
+def _chosen(network: nn.Module, include: Iterable[str] | None, exclude: Iterable[str]) -> dict[str, nn.Module]:
+    layers = sparse_layers(network)
+    for name, module in layers.items():
+        if isinstance(module.weight, nn.UninitializedParameter):
+            raise NetworkError(f"layer {name!r} is lazy and has no weights yet: run the network once on a batch first")
+    if not layers:
+        raise NetworkError(
+            f"{type(network).__name__} has no linear or convolution layer: there is nothing to sparsify"
+        )
+    if isinstance(include, str) or isinstance(exclude, str):
+        raise NetworkError("include and exclude take lists of names: write ['fc1'], not 'fc1'")
+    kept = set(layers) if include is None else {n for p in include for n in _matching(p, layers)}
+    kept -= {n for p in exclude for n in _matching(p, layers)}
+    if not kept:
+        raise NetworkError("include and exclude leave no layer: there is nothing to sparsify")
+    return {name: module for name, module in layers.items() if name in kept}

@@ -1,0 +1,46 @@
+"""A linear layer that reads only some of its input features."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["SelectLinear"]
+
+
+class SelectLinear(nn.Linear):
+    """``y = W x[index] + b``: what is left of a linear layer when input features are dead.
+
+    The layer still takes the original features, so that the smaller network is called with the same
+    data as the original one; the ``k`` columns of ``weight`` belong to the features in ``index``.
+
+    :param index: features that are read, ``int64``, shape ``(k,)``, strictly increasing.
+    :param original_features: size of the last axis of the input.
+    :param out_features: number of units.
+    :param bias: whether there is a bias.
+    """
+
+    index: Tensor
+
+    def __init__(
+        self,
+        index: Tensor,
+        original_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(index.numel(), out_features, bias, device=device, dtype=dtype)
+        self.original_features = original_features
+        self.register_buffer("index", index.to(device=device, dtype=torch.int64).clone())
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map ``(..., original_features)`` to ``(..., out_features)``."""
+        return F.linear(input.index_select(-1, self.index), self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        """Describe the layer with both input sizes."""
+        return f"{self.in_features} of {self.original_features} features, {super().extra_repr()}"

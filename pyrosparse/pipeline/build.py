@@ -1,0 +1,186 @@
+"""From settings to objects: data, network, priors, model, each checked before any work."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyrosparse import models
+from pyrosparse.config.reader import known_priors
+from pyrosparse.config.tables import Config, PriorChoice
+from pyrosparse.data import Dataset, TensorLoader, load
+from pyrosparse.errors import ConfigError, DataError, NetworkError
+from pyrosparse.likelihoods import Categorical
+from pyrosparse.model import SparseModel
+from pyrosparse.priors import Prior
+
+__all__ = ["check_fits", "check_onnx", "dataset", "device", "loader", "network", "sparse_model", "weights"]
+
+EVALUATION_BATCH = 1000
+
+
+def dataset(config: Config) -> Dataset:
+    """Load the data of ``[data]``."""
+    return load(config.data.source, config.data.path, validation=config.data.validation, seed=config.seed)
+
+
+def loader(x: Tensor, y: Tensor, config: Config, *, train: bool = False, where: torch.device) -> TensorLoader:
+    """Batches: shuffled, shifted and of the configured size for training, plain and large otherwise."""
+    if train:
+        return TensorLoader(
+            x, y, config.data.batch_size, shuffle=True, shift=config.data.shift, device=where
+        )
+    return TensorLoader(x, y, EVALUATION_BATCH, shuffle=False, device=where)
+
+
+def device(config: Config) -> torch.device:
+    """The device of ``device``; ``"auto"`` is CUDA where there is one.
+
+    :raises ConfigError: when torch does not know it or does not have it.
+    """
+    name = config.device
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(f"device = {name!r} cannot be used ({first}): give auto, cpu or cuda") from error
+    return found
+
+
+def network(name: str, args: Mapping[str, Any]) -> nn.Module:
+    """Build a network of the zoo, or call the user's ``"module:factory"``, found from the current folder too.
+
+    :raises ConfigError: when there is no such module or factory.
+    :raises NetworkError: when the factory fails or gives no :class:`torch.nn.Module`.
+    """
+    if ":" not in name:
+        return models.build(name, **args)
+    module_name, _, factory_name = name.partition(":")
+    with _current_folder():
+        try:
+            if find_spec(module_name) is None:
+                raise ModuleNotFoundError(module_name)
+            module = importlib.import_module(module_name)
+        except (ImportError, ValueError) as error:
+            raise ConfigError(
+                f"model.name = {name!r}: module {module_name!r} cannot be imported ({error}); "
+                f"it is looked for in {os.getcwd()} and in the installed packages"
+            ) from error
+    factory = getattr(module, factory_name, None)
+    if not callable(factory):
+        raise ConfigError(f"model.name = {name!r}: {module_name} has no function {factory_name!r}")
+    try:
+        built = factory(**args)
+    except Exception as error:
+        raise NetworkError(f"model.name = {name!r}: the factory failed with {type(error).__name__}: {error}") from error
+    if not isinstance(built, nn.Module):
+        raise NetworkError(f"model.name = {name!r} gives a {type(built).__name__}: it must give a torch.nn.Module")
+    return built
+
+
+def check_fits(built: nn.Module, name: str, data: Dataset) -> None:
+    """Run the network on two examples and see that there is one output for each class.
+
+    :raises DataError: when the examples or the classes do not fit.
+    """
+    was_training = built.training
+    built.eval()
+    try:
+        with torch.no_grad():
+            output = built(data.x_train[:2])
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"examples of shape {data.input_shape} from {data.name} do not fit the network {name}: {reason}"
+        ) from error
+    finally:
+        built.train(was_training)
+    rows = min(2, data.num_train)
+    if not isinstance(output, Tensor) or output.dim() != 2 or output.shape[0] != rows:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise DataError(f"the network {name} gives {shape} for {rows} examples: it must give logits of shape (B, classes)")
+    if output.is_complex():
+        raise DataError(f"the network {name} gives complex outputs: end it with a layer that gives real logits")
+    if output.shape[1] < data.num_classes:
+        raise DataError(
+            f"the network {name} has {output.shape[1]} outputs and {data.name} has {data.num_classes} classes: "
+            "give it one output a class"
+        )
+
+
+def weights(built: nn.Module, path: str) -> None:
+    """Load a safetensors file into a network.
+
+    :raises NetworkError: when the file is missing or its names and shapes are not the network's.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not Path(path).is_file():
+        raise NetworkError(f"there is no file {path}: weights must be a safetensors file")
+    try:
+        built.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise NetworkError(f"{path} does not fit the network: {' '.join(lines[:2])}") from error
+
+
+def prior(choice: PriorChoice) -> Prior:
+    """Make the prior that a table names."""
+    try:
+        made = known_priors()[choice.name](**choice.args)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"prior {choice.name!r} cannot be made with {choice.args}: {error}") from error
+    assert isinstance(made, Prior)
+    return made
+
+
+def sparse_model(config: Config, dense: nn.Module, num_data: int) -> SparseModel:
+    """The network with its priors and a categorical likelihood."""
+    table = config.prior
+    return SparseModel(
+        dense,
+        prior(table),
+        Categorical(num_data=num_data),
+        include=table.include,
+        exclude=table.exclude,
+        priors={pattern: prior(choice) for pattern, choice in table.layers.items()},
+    )
+
+
+def check_onnx() -> None:
+    """See that ONNX networks can be written and run.
+
+    :raises ConfigError: when a package is missing, with the command that installs it.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"export.onnx needs {', '.join(missing)}: pip install 'pyrosparse[onnx]', or set export.onnx = false"
+        )
+
+
+@contextmanager
+def _current_folder() -> Iterator[None]:
+    """Let modules of the current folder be imported, as ``python`` does."""
+    folder = os.getcwd()
+    if folder in sys.path:
+        yield
+        return
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

@@ -1,0 +1,131 @@
+"""A posterior in one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from pyrosparse.guides.family import DEFAULT_THRESHOLD
+from pyrosparse.posterior.read import Posterior, read
+from pyrosparse.text import table
+
+__all__ = ["SiteSummary", "Summary", "summarize"]
+
+
+@dataclass(frozen=True)
+class SiteSummary:
+    """One site.
+
+    :param site: name of the weight.
+    :param shape: its original shape.
+    :param kept: weights that a threshold keeps.
+    :param total: weights of the original.
+    :param log_alpha_low: 5 % quantile of log α over the weights that are left.
+    :param log_alpha_median: median of log α.
+    :param log_alpha_high: 95 % quantile of log α.
+    :param kl_bits: KL divergence from the prior in bits.
+    """
+
+    site: str
+    shape: tuple[int, ...]
+    kept: int
+    total: int
+    log_alpha_low: float
+    log_alpha_median: float
+    log_alpha_high: float
+    kl_bits: float
+
+    @property
+    def density(self) -> float:
+        """Fraction of the weights that is kept."""
+        return self.kept / self.total
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A posterior, site by site; ``print`` it, or take ``rows`` and ``to_dict()``."""
+
+    rows: tuple[SiteSummary, ...]
+    threshold: float
+
+    @property
+    def kept(self) -> int:
+        """Weights that are kept, over all sites."""
+        return sum(row.kept for row in self.rows)
+
+    @property
+    def total(self) -> int:
+        """Weights of the original, over all sites."""
+        return sum(row.total for row in self.rows)
+
+    @property
+    def kl_bits(self) -> float:
+        """KL divergence in bits, over all sites."""
+        return sum(row.kl_bits for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, lists and dictionaries, fit for JSON."""
+        return {
+            "threshold": self.threshold,
+            "kept": self.kept,
+            "total": self.total,
+            "kl_bits": self.kl_bits,
+            "sites": [asdict(row) | {"density": row.density} for row in self.rows],
+        }
+
+    def __str__(self) -> str:
+        cells = [
+            (
+                row.site,
+                "×".join(map(str, row.shape)),
+                f"{row.kept:,} / {row.total:,}",
+                f"{100 * row.density:.2f} %",
+                f"{row.log_alpha_low:.1f}",
+                f"{row.log_alpha_median:.1f}",
+                f"{row.log_alpha_high:.1f}",
+                f"{row.kl_bits:,.0f}",
+            )
+            for row in self.rows
+        ]
+        density = f"{100 * self.kept / self.total:.2f} %"
+        cells.append(("all", "", f"{self.kept:,} / {self.total:,}", density, "", "", "", f"{self.kl_bits:,.0f}"))
+        header = ("site", "shape", "kept", "density", "log α 5 %", "median", "95 %", "KL bits")
+        return table(header, cells) + f"\nkept: log α ≤ {self.threshold:.3g}"
+
+
+def summarize(
+    model: Callable[..., Any], guide: Callable[..., Any], *args: Any, threshold: float = DEFAULT_THRESHOLD
+) -> Summary:
+    """Say for each site how many weights the posterior needs, how sure it is, and what it costs.
+
+    :param model: see :func:`pyrosparse.posterior.read`.
+    :param guide: likewise.
+    :param args: arguments of a model and guide written by hand.
+    :param threshold: largest log α that is kept.
+    """
+    found = read(model, guide, *args)
+    return Summary(tuple(_row(p, threshold) for p in found.values()), float(threshold))
+
+
+def _row(posterior: Posterior, threshold: float) -> SiteSummary:
+    log_alpha = -posterior.family.relevance().flatten().float()
+    left = log_alpha[torch.isfinite(log_alpha)]
+    # `torch.quantile` refuses more than 16 million values
+    left = left.sort().values
+    low, median, high = (
+        (float(left[round(q * (len(left) - 1))]) if len(left) else math.nan) for q in (0.05, 0.5, 0.95)
+    )
+    return SiteSummary(
+        posterior.site,
+        tuple(posterior.shape),
+        int(posterior.family.keep(threshold).sum()),
+        posterior.shape.numel(),
+        low,
+        median,
+        high,
+        float(posterior.kl()) / math.log(2.0),
+    )

@@ -1,0 +1,8 @@
+"""Effect handlers."""
+
+from __future__ import annotations
+
+from pyrosparse.poutine.local_reparam import LocalReparamMessenger, gaussian_moments, local_reparam
+from pyrosparse.poutine.undrawn import Undrawn
+
+__all__ = ["LocalReparamMessenger", "Undrawn", "gaussian_moments", "local_reparam"]

@@ -1,0 +1,229 @@
+"""A Gaussian weight that has not been drawn yet."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyrosparse.errors import PyrosparseWarning
+
+__all__ = ["Undrawn"]
+
+# keeps the gradient of the square root finite where a variance is 0
+VARIANCE_FLOOR = 1e-8
+
+
+class _Noise(torch.autograd.Function):
+    """``mean + sqrt(variance + floor) · ε`` with one saved tensor instead of autograd's four."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, variance: Tensor) -> Tensor:  # noqa: D102
+        std = variance.add(VARIANCE_FLOOR).sqrt_()
+        # `randn` of a contiguous shape: `normal_` in place on a channels-last tensor is ten times slower
+        noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)
+        out = torch.addcmul(mean, std, noise)
+        ctx.save_for_backward(noise.div_(std).mul_(0.5))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        (half_score,) = ctx.saved_tensors
+        (grad,) = grad_outputs
+        return grad, grad * half_score
+
+
+class Undrawn(torch.Tensor):
+    r"""A weight :math:`w \sim N(\mu, \sigma^2)` that a linear operation turns into a draw of its *output*.
+
+    For a linear operation :math:`y = w \star x + b` the output is Gaussian as well, with mean
+    :math:`\mu \star x + b` and variance :math:`\sigma^2 \star x^2`; drawing ``y`` instead of ``w`` gives
+    each example and each output position its own noise (local reparameterisation: Kingma, Salimans and
+    Welling, "Variational dropout and the local reparameterization trick", 2015). The operations that
+    know this are ``F.linear``, ``F.conv1d/2d/3d``, ``F.conv_transpose1d/2d/3d``, ``matmul`` and ``@``; ``t``,
+    ``.T``, ``.mT`` and ``transpose`` stay undrawn. Every other operation gets one real draw, the same for
+    the whole life of the object, so code that knows nothing of this class stays correct.
+
+    Made by :class:`pyrosparse.poutine.local_reparam`.
+
+    :param mean: :math:`\mu`, any shape.
+    :param variance: :math:`\sigma^2`, the shape of ``mean``.
+    :param sampler: gives one real draw.
+    :param site: name of the sample site, for messages.
+    """
+
+    moments: tuple[Tensor, Tensor]
+    site: str
+    _sampler: Callable[[], Tensor]
+    _drawn: Tensor | None
+    _uses: int
+
+    @staticmethod
+    def __new__(  # noqa: D102
+        cls, mean: Tensor, variance: Tensor, sampler: Callable[[], Tensor], site: str
+    ) -> Undrawn:
+        self = torch.Tensor._make_subclass(cls, mean.detach())
+        self.moments = (mean, variance)
+        self.site = site
+        self._sampler = sampler
+        self._drawn = None
+        self._uses = 0
+        return self
+
+    def __init__(self, mean: Tensor, variance: Tensor, sampler: Callable[[], Tensor], site: str) -> None:
+        pass  # everything happens in __new__, as torch's tensor subclasses do it
+
+    def draw(self) -> Tensor:
+        """Return the one real draw of this weight, made at the first call."""
+        if self._drawn is None:
+            self._drawn = self._sampler()
+        return self._drawn
+
+    def _use(self) -> tuple[Tensor, Tensor] | None:
+        """Give the moments to a linear operation, or None once a real draw exists."""
+        if self._drawn is not None:
+            return None
+        self._uses += 1
+        if self._uses == 2:  # noqa: PLR2004
+            warnings.warn(
+                f"site {self.site!r} is used twice in one pass: under local reparameterisation each use draws "
+                "independent noise, although the weight is the same; leave this site out of `local_reparam` "
+                "(or call `.draw()` on it) if the correlation matters",
+                PyrosparseWarning,
+                stacklevel=2,
+            )
+        return self.moments
+
+    def _turned(self, turn: Callable[[Tensor], Tensor]) -> Undrawn | Tensor:
+        if self._drawn is not None:
+            return turn(self._drawn)
+        mean, variance = self.moments
+        return Undrawn(turn(mean), turn(variance), lambda: turn(self.draw()), self.site)
+
+    @classmethod
+    def __torch_function__(  # noqa: D105
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _METADATA:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        handler = _HANDLERS.get(func)
+        if handler is not None:
+            result = handler(func, args, kwargs)
+            if result is not NotImplemented:
+                return result
+        return func(*_drawn(args), **_drawn(kwargs))
+
+
+def _drawn(value: Any) -> Any:
+    """Replace every undrawn weight in nested arguments by its real draw."""
+    if isinstance(value, Undrawn):
+        return value.draw()
+    if isinstance(value, tuple | list):
+        return type(value)(_drawn(v) for v in value)
+    if isinstance(value, dict):
+        return {k: _drawn(v) for k, v in value.items()}
+    return value
+
+
+def _split_bias(bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Mean and variance of a bias that is a parameter, an undrawn weight, or absent."""
+    if isinstance(bias, Undrawn):
+        moments = bias._use()
+        return moments if moments is not None else (bias.draw(), None)
+    return bias, None
+
+
+def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``func(input, weight, bias, …)`` for linear layers and convolutions."""
+    names = ("input", "weight", "bias")
+    given = dict(zip(names, args, strict=False)) | {k: v for k, v in kwargs.items() if k in names}
+    rest = {k: v for k, v in kwargs.items() if k not in names}
+    x, weight, bias = given["input"], given["weight"], given.get("bias")
+    if isinstance(x, Undrawn):
+        x = x.draw()
+    lazy = weight._use() if isinstance(weight, Undrawn) else None
+    bias_mean, bias_variance = _split_bias(bias)
+    if lazy is None:
+        weight = weight.draw() if isinstance(weight, Undrawn) else weight
+        mean = func(x, weight, bias_mean, *args[3:], **rest)
+        if bias_variance is None:
+            return mean
+        variance = func(torch.zeros_like(x), torch.zeros_like(weight), bias_variance, *args[3:], **rest)
+    else:
+        mu, sigma2 = lazy
+        mean = func(x, mu, bias_mean, *args[3:], **rest)
+        variance = func(x * x, sigma2, bias_variance, *args[3:], **rest)
+    return _Noise.apply(mean, variance)
+
+
+def _matmul(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``a @ b`` where one side is undrawn (two undrawn factors: the left one is drawn)."""
+    if kwargs or len(args) != 2:  # noqa: PLR2004
+        return NotImplemented
+    a, b = args
+    if isinstance(a, Undrawn) and isinstance(b, Undrawn):
+        a = a.draw()
+    lazy = a._use() if isinstance(a, Undrawn) else b._use()
+    if lazy is None:
+        return NotImplemented
+    mu, sigma2 = lazy
+    if isinstance(a, Undrawn):
+        return _Noise.apply(torch.matmul(mu, b), torch.matmul(sigma2, b * b))
+    return _Noise.apply(torch.matmul(a, mu), torch.matmul(a * a, sigma2))
+
+
+def _reflected_matmul(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    right, left = args
+    return _matmul(func, (left, right), kwargs)
+
+
+def _transpose(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    return args[0]._turned(lambda w: func(w, *args[1:], **kwargs))
+
+
+_HANDLERS: dict[Any, Callable[[Callable[..., Tensor], tuple[Any, ...], Mapping[str, Any]], Any]] = {
+    **dict.fromkeys(
+        (
+            F.linear,
+            F.conv1d,
+            F.conv2d,
+            F.conv3d,
+            F.conv_transpose1d,
+            F.conv_transpose2d,
+            F.conv_transpose3d,
+        ),
+        _layer,
+    ),
+    **dict.fromkeys((torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__), _matmul),
+    Tensor.__rmatmul__: _reflected_matmul,
+    **dict.fromkeys(
+        (torch.t, torch.transpose, Tensor.t, Tensor.transpose, Tensor.T.__get__, Tensor.mT.__get__), _transpose
+    ),
+}
+
+_METADATA = {
+    Tensor.shape.__get__,
+    Tensor.dtype.__get__,
+    Tensor.device.__get__,
+    Tensor.layout.__get__,
+    Tensor.ndim.__get__,
+    Tensor.is_sparse.__get__,
+    Tensor.is_cuda.__get__,
+    Tensor.size,
+    Tensor.dim,
+    Tensor.numel,
+    Tensor.nelement,
+    Tensor.is_complex,
+    Tensor.is_floating_point,
+    Tensor.__len__,
+}

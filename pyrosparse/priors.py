@@ -1,0 +1,87 @@
+"""What prior goes on which weights of a network: the sample sites that a layer gets."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import pyro
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor, nn
+
+from pyrosparse import distributions as dist
+from pyrosparse.errors import PriorError
+
+__all__ = ["ARD", "LogUniform", "Prior"]
+
+
+class Prior(nn.Module, ABC):
+    """Prior of one weight tensor. A :class:`~pyrosparse.SparseModel` keeps its own copy for each site.
+
+    A prior is a module, so that one with parameters to learn is trained and moved with its model.
+    """
+
+    @abstractmethod
+    def distribution(self, shape: torch.Size) -> TorchDistributionMixin:
+        """Distribution of the whole tensor: no batch shape, event shape ``shape``."""
+
+    def sample(self, site: str, shape: torch.Size) -> Tensor:
+        """Run the sample statement(s) of this prior in the model and return the weight.
+
+        :param site: name of the parameter that the weight replaces.
+        :param shape: shape of the weight.
+        """
+        return pyro.sample(site, self.distribution(shape))
+
+    def check(self, layer: str, module: nn.Module) -> None:
+        """Refuse a layer that this prior cannot serve.
+
+        :raises PriorError: naming the layer; the base class serves real floating-point weights.
+        """
+        weight = module.weight
+        if not isinstance(weight, Tensor) or not weight.is_floating_point():
+            kind = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
+            raise PriorError(
+                f"prior {type(self).__name__} on layer {layer!r}: it serves real floating-point weights, and this one "
+                f"is {kind}; exclude the layer or give it another prior"
+            )
+
+
+class LogUniform(Prior):
+    r"""Log-uniform prior on each weight, :math:`p(w) \propto 1/|w|` (Sparse VD: Molchanov et al., 2017).
+
+    :param kl: form of the KL divergence, ``"exact"`` or ``"sigmoid"`` (the published approximation).
+    """
+
+    def __init__(self, *, kl: str = "exact") -> None:
+        super().__init__()
+        self.kl = dist.KLForm(kl)
+
+    def distribution(self, shape: torch.Size) -> TorchDistributionMixin:  # noqa: D102
+        return dist.LogUniform(kl=self.kl).expand(shape).to_event(len(shape))
+
+
+class ARD(Prior):
+    r"""Automatic relevance determination, :math:`p(w) = N(0, 1/\tau)` (Kharitonov et al., 2018).
+
+    :param precision: ``None`` lets each weight have the :math:`\tau` that maximises the ELBO,
+        :math:`\tau^* = 1/(\sigma^2 + \mu^2)` (empirical Bayes); a number fixes :math:`\tau` for all.
+    :param learn: train :math:`\log \tau`, one number a site, starting at ``precision`` (1 when None).
+    :raises PriorError: unless ``precision`` is positive.
+    """
+
+    log_precision: nn.Parameter | Tensor | None
+
+    def __init__(self, precision: float | None = None, *, learn: bool = False) -> None:
+        super().__init__()
+        if precision is not None and not precision > 0:
+            raise PriorError(f"ARD: precision is {precision}; give a positive number, or None for empirical Bayes")
+        if learn:
+            self.log_precision = nn.Parameter(torch.tensor(1.0 if precision is None else float(precision)).log())
+        else:
+            value = None if precision is None else torch.tensor(float(precision)).log()
+            self.register_buffer("log_precision", value)
+
+    def distribution(self, shape: torch.Size) -> TorchDistributionMixin:  # noqa: D102
+        precision = None if self.log_precision is None else self.log_precision.exp()
+        return dist.ARDNormal(precision).expand(shape).to_event(len(shape))

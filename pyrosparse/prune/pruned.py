@@ -1,0 +1,163 @@
+"""What pruning hands back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from pyrosparse.text import table
+
+__all__ = ["Candidate", "LayerReport", "PruneReport", "Pruned"]
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer before and after pruning.
+
+    :param site: name of the weight.
+    :param shape: its original shape.
+    :param small_shape: its shape in the smaller network.
+    :param kept: weights that are not 0.
+    :param total: weights of the original.
+    :param units: output units of the smaller network.
+    :param original_units: output units of the original.
+    :param inputs: input units (channels, features) of the smaller network.
+    :param original_inputs: input units of the original.
+    """
+
+    site: str
+    shape: tuple[int, ...]
+    small_shape: tuple[int, ...]
+    kept: int
+    total: int
+    units: int
+    original_units: int
+    inputs: int
+    original_inputs: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One threshold that was tried.
+
+    :param threshold: largest log α that was kept.
+    :param kept: weights that were kept.
+    :param error: error on the validation data, None where there are none.
+    :param bytes: size of the file, None where it was not asked for.
+    """
+
+    threshold: float
+    kept: int
+    error: float | None = None
+    bytes: int | None = None
+
+
+@dataclass
+class PruneReport:
+    """How a network was pruned and what came of it.
+
+    :param threshold: largest log α that is kept.
+    :param layers: one report a layer.
+    :param curve: every threshold that was tried.
+    :param dense_error: validation error of the posterior mean before pruning, if it was measured.
+    :param error: validation error after pruning, if it was measured.
+    :param difference: largest difference between the outputs of the masked and of the smaller network, relative
+        to the largest output; None when they could not be compared.
+    :param notes: what was done otherwise than asked, and why.
+    """
+
+    threshold: float
+    layers: list[LayerReport] = field(default_factory=list)
+    curve: list[Candidate] = field(default_factory=list)
+    dense_error: float | None = None
+    error: float | None = None
+    difference: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def kept(self) -> int:
+        """Weights that are not 0."""
+        return sum(layer.kept for layer in self.layers)
+
+    @property
+    def total(self) -> int:
+        """Weights of the original network's sparse layers."""
+        return sum(layer.total for layer in self.layers)
+
+    @property
+    def ratio(self) -> float:
+        """Weights of the original over weights that are not 0 ("params" rate)."""
+        return self.total / max(1, self.kept)
+
+    @property
+    def dense_ratio(self) -> float:
+        """Weights of the original over weights of the smaller dense network ("dense" rate)."""
+        small = sum(_numel(layer.small_shape) for layer in self.layers)
+        return self.total / max(1, small)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, lists and dictionaries, fit for JSON."""
+        return asdict(self) | {
+            "kept": self.kept,
+            "total": self.total,
+            "ratio": self.ratio,
+            "dense_ratio": self.dense_ratio,
+        }
+
+    def __str__(self) -> str:
+        rows = [
+            (
+                layer.site,
+                f"{layer.total:,}",
+                f"{layer.kept:,}",
+                f"{100 * layer.kept / layer.total:.2f} %",
+                f"{layer.original_inputs} → {layer.inputs}",
+                f"{layer.original_units} → {layer.units}",
+            )
+            for layer in self.layers
+        ]
+        rows.append(("all", f"{self.total:,}", f"{self.kept:,}", f"{100 * self.kept / self.total:.2f} %", "", ""))
+        lines = [
+            table(("site", "weights", "kept", "density", "inputs", "units"), rows),
+            f"threshold log α ≤ {self.threshold:.3g}: {self.ratio:.1f} times fewer weights",
+        ]
+        return "\n".join(lines + self.notes)
+
+
+@dataclass
+class Pruned:
+    """A smaller network, and what is needed to store it and to speak of it in the original's terms.
+
+    :param network: the smaller network, in evaluation mode; layers keep their names, and weights that
+        were pruned but lie in units that stayed are exactly 0.
+    :param masks: site → which weights were kept; original shape.
+    :param sigma: parameter name in ``network`` → posterior standard deviation, shape of that parameter;
+        0 where it was pruned.
+    :param kept: layer → (outputs, inputs) that stayed, in the original's indices.
+    :param original_parameters: numbers in the original network: weights, biases and all others.
+    :param report: how it was pruned.
+    """
+
+    network: nn.Module
+    masks: dict[str, Tensor]
+    sigma: dict[str, Tensor]
+    kept: dict[str, tuple[Tensor, Tensor]]
+    original_parameters: int
+    report: PruneReport
+
+    @property
+    def nonzero(self) -> int:
+        """Weights that are not 0, over the pruned sites."""
+        return sum(int(self.network.get_parameter(site).count_nonzero()) for site in self.masks)
+
+    def __str__(self) -> str:
+        return str(self.report)
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    product = 1
+    for n in shape:
+        product *= n
+    return product

@@ -1,0 +1,193 @@
+"""Which units a network can do without: a plan that prints itself before anything is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from pyrosparse.layers import axes
+from pyrosparse.prune.graph import Links, UnitLink
+from pyrosparse.text import table
+
+__all__ = ["LinkCut", "Removal", "plan_removal"]
+
+
+@dataclass
+class LinkCut:
+    """What happens to the units of one link.
+
+    :param link: where the units are.
+    :param keep: indices of the units that stay, ascending.
+    :param units: how many there were.
+    :param bias: what is added to the consumer's bias for units that were constant; None for nothing.
+    """
+
+    link: UnitLink
+    keep: Tensor
+    units: int
+    bias: Tensor | None = None
+
+    @property
+    def columns(self) -> Tensor:
+        """Indices of the consumer's inputs that stay."""
+        spread = self.link.spread
+        return (self.keep[:, None] * spread + torch.arange(spread, device=self.keep.device)).flatten()
+
+
+@dataclass
+class Removal:
+    """A plan: one cut for each link that loses units, and what was found on the way.
+
+    :param cuts: links that lose units.
+    :param notes: units that had to stay although they are dead, with the reason.
+    """
+
+    cuts: list[LinkCut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.cuts)
+
+    def __str__(self) -> str:
+        rows = [
+            (str(c.link), str(c.units), str(len(c.keep)), "yes" if c.bias is not None else "no") for c in self.cuts
+        ]
+        return "\n".join([table(("units of", "now", "after", "constants folded"), rows), *self.notes])
+
+
+def plan_removal(
+    network: nn.Module,
+    links: Links,
+    masks: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    *,
+    cuttable: Mapping[str, Tensor] | None = None,
+) -> Removal:
+    """Find units that nothing reads, and units that read nothing.
+
+    A unit with no live outgoing weight is dropped. A unit with no live incoming weight is a constant: what it
+    gives is folded into the next layer's bias, then it is dropped. Both go on until nothing changes, since one
+    removal may cause another. At least one unit of each layer stays.
+
+    :param network: biases are read from it; it is not changed.
+    :param links: from :func:`~pyrosparse.prune.graph.find_links`.
+    :param masks: layer → boolean mask of its weight; layers without an entry count as alive.
+    :param weights: layer → weight, 0 where the mask is False.
+    :param cuttable: layer → boolean, units that may go (the consumer's name for input features); all when None.
+    """
+    alive = {layer: mask.clone() for layer, mask in masks.items()}
+    plan = Removal(notes=[])
+    keep: dict[int, Tensor] = {}
+    folds: dict[int, Tensor] = {}
+    stuck: dict[int, int] = {}
+    changed = True
+    while changed:
+        changed = False
+        for i, link in enumerate(links.links):
+            reads = _units_read(network, link, alive)
+            units = reads.numel()
+            current = keep.setdefault(i, torch.ones(units, dtype=torch.bool, device=reads.device))
+            stay = reads & current
+            allowed = None if cuttable is None else cuttable.get(link.producer or f"input of {link.consumer}")
+            constant = torch.zeros_like(stay)
+            if link.producer is not None:
+                fed = _fed(network, link.producer, alive)
+                constant = stay & ~fed
+                if bool(constant.any()):
+                    constant, kept_back = _foldable(network, link, constant)
+                    stuck[i] = kept_back
+            stay = stay & ~constant
+            if allowed is not None:
+                stay = stay | (current & ~allowed)
+                constant = constant & allowed
+            if not bool(stay.any()):
+                best = int((reads.long() * 2 + current.long()).argmax())
+                stay[best] = True
+                constant[best] = False
+            if bool((stay != current).any()):
+                if bool(constant.any()):
+                    fold = _fold(network, link, constant, weights[link.consumer])
+                    folds[i] = folds[i] + fold if i in folds else fold
+                _kill(network, link, ~stay, alive)
+                keep[i] = stay
+                changed = True
+    for i, link in enumerate(links.links):
+        if not bool(keep[i].all()):
+            plan.cuts.append(LinkCut(link, keep[i].nonzero().flatten(), keep[i].numel(), folds.get(i)))
+        if stuck.get(i):
+            plan.notes.append(
+                f"{link}: {stuck[i]} constant units stay, since zero padding or a missing bias keeps them "
+                "from being folded"
+            )
+    return plan
+
+
+def _axes_of(network: nn.Module, layer: str) -> tuple[int, int]:
+    return axes(network.get_submodule(layer))
+
+
+def _units_read(network: nn.Module, link: UnitLink, alive: Mapping[str, Tensor]) -> Tensor:
+    """Which units have a live outgoing weight."""
+    mask = alive[link.consumer].movedim(_axes_of(network, link.consumer)[1], 0).flatten(1).any(1)
+    return mask.reshape(-1, link.spread).any(1)
+
+
+def _fed(network: nn.Module, layer: str, alive: Mapping[str, Tensor]) -> Tensor:
+    """Which units have a live incoming weight."""
+    return alive[layer].movedim(_axes_of(network, layer)[0], 0).flatten(1).any(1)
+
+
+def _kill(network: nn.Module, link: UnitLink, dead: Tensor, alive: dict[str, Tensor]) -> None:
+    """Mark every weight into and out of dead units as dead."""
+    columns = dead.repeat_interleave(link.spread)
+    alive[link.consumer].movedim(_axes_of(network, link.consumer)[1], 0)[columns] = False
+    if link.producer is not None:
+        alive[link.producer].movedim(_axes_of(network, link.producer)[0], 0)[dead] = False
+
+
+def _bias(network: nn.Module, layer: str, like: Tensor) -> Tensor:
+    bias = network.get_submodule(layer).bias
+    units = like.numel()
+    if isinstance(bias, Tensor):
+        return bias.detach()
+    first = next(network.parameters())
+    return torch.zeros(units, dtype=first.dtype, device=like.device)
+
+
+def _foldable(network: nn.Module, link: UnitLink, constant: Tensor) -> tuple[Tensor, int]:
+    """Which constant units can be folded, and how many cannot."""
+    assert link.producer is not None
+    consumer = network.get_submodule(link.consumer)
+    seen = link.constants(_bias(network, link.producer, constant))
+    zero = (seen == 0).all(1)
+    if consumer.bias is None:
+        possible = zero
+    elif isinstance(consumer, nn.Linear):
+        possible = torch.ones_like(zero)
+    else:
+        even = (seen == seen[:, :1]).all(1)
+        padded = consumer.padding_mode == "zeros" and _pads(consumer)
+        transposed = axes(consumer) == (1, 0)
+        possible = zero if padded or transposed else even
+    return constant & possible, int((constant & ~possible).sum())
+
+
+def _pads(module: nn.Module) -> bool:
+    padding = module.padding
+    return padding == "same" if isinstance(padding, str) else any(p != 0 for p in padding)  # type: ignore[union-attr]
+
+
+def _fold(network: nn.Module, link: UnitLink, constant: Tensor, weight: Tensor) -> Tensor:
+    """Constant contribution of units to the consumer's output, shape ``(outputs,)``."""
+    assert link.producer is not None
+    seen = link.constants(_bias(network, link.producer, constant))
+    consumer = network.get_submodule(link.consumer)
+    if isinstance(consumer, nn.Linear):
+        value = (seen * constant[:, None]).flatten()
+        return weight @ value.to(weight.dtype)
+    value = torch.where(constant, seen[:, 0], torch.zeros_like(seen[:, 0])).to(weight.dtype)
+    out_axis, in_axis = axes(consumer)
+    return torch.tensordot(weight.movedim((out_axis, in_axis), (0, 1)).flatten(2).sum(2), value, dims=1)

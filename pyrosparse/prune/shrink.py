@@ -1,0 +1,137 @@
+"""Live shrinking: dead units leave network, guide and optimiser while training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pyrosparse.guides.auto import AutoSparse
+from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family
+from pyrosparse.model import SparseModel
+from pyrosparse.prune.graph import Links, UnitLink, find_links
+from pyrosparse.prune.removal import LinkCut, Removal, plan_removal
+from pyrosparse.prune.surgery import Cutter, cut_network
+
+__all__ = ["Shrinker", "cut_to"]
+
+
+class Shrinker:
+    """Cuts units whose every weight is dead out of a model, its guide and its optimiser, between epochs.
+
+    A unit leaves when it was dead at two checks in a row (hysteresis), so that one noisy moment costs
+    nothing. What a constant unit gave is folded into the next bias. The indices that stay are kept in
+    ``model.kept``, so that summaries, masks and files speak of the original network.
+
+    :param model: the model; its layers get smaller in place.
+    :param guide: its guide; likewise.
+    :param optimizer: its moments are cut along.
+    :param threshold: largest log α that counts as alive.
+    """
+
+    def __init__(
+        self,
+        model: SparseModel,
+        guide: AutoSparse,
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        threshold: float = DEFAULT_THRESHOLD,
+    ) -> None:
+        self.model = model
+        self.guide = guide
+        self.cutter = Cutter(optimizer)
+        self.threshold = threshold
+        # layer (or "input of layer") -> original indices of units that were dead at the last check
+        self.dead: dict[str, Tensor] = {}
+
+    def step(self) -> Removal:
+        """Cut what has been dead twice; returns the plan that was carried out (falsy when nothing went)."""
+        links = find_links(self.model.network, self._layers(), self.model.input_shape)
+        families = self._families()
+        masks = {layer: family.keep(self.threshold) for layer, family in families.items()}
+        weights = {layer: family.mean() * masks[layer] for layer, family in families.items()}
+        wanted = plan_removal(self.model.network, links, masks, weights)
+        allowed = self._dead_twice(wanted, links)
+        plan = plan_removal(self.model.network, links, masks, weights, cuttable=allowed)
+        if plan:
+            self._cut(plan)
+        return plan
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Units that were dead at the last check, by layer, in the original's indices."""
+        return dict(self.dead)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        self.dead = dict(state)
+
+    def _layers(self) -> list[str]:
+        return [site.layer for site in self.model.sites.values()]
+
+    def _families(self) -> dict[str, Family]:
+        return {self.model.sites[name].layer: family for name, family in self.guide.families.items()}
+
+    def _dead_twice(self, plan: Removal, links: Links) -> dict[str, Tensor]:
+        """Which units may go now: they are dead in this plan and were at the last check."""
+        allowed: dict[str, Tensor] = {}
+        dead_now: dict[str, Tensor] = {}
+        cuts = {id(cut.link): cut for cut in plan.cuts}
+        for link in links.links:
+            original = self._original(link)
+            cut = cuts.get(id(link))
+            dead = torch.zeros(len(original), dtype=torch.bool)
+            if cut is not None:
+                dead = torch.ones(cut.units, dtype=torch.bool)
+                dead[cut.keep.cpu()] = False
+            key = _key(link)
+            before = self.dead.get(key, torch.empty(0, dtype=torch.int64))
+            allowed[key] = (dead & torch.isin(original, before)).to(_device(self.model))
+            dead_now[key] = original[dead]
+        self.dead = dead_now
+        return allowed
+
+    def _original(self, link: UnitLink) -> Tensor:
+        """Original indices of a link's units."""
+        if link.producer is not None:
+            return self.model.kept[link.producer][0]
+        return self.model.kept[link.consumer][1]
+
+    def _cut(self, plan: Removal) -> None:
+        families = self._families()
+        taken = cut_network(
+            self.model.network, plan, cutter=self.cutter, posterior=lambda layer: families[layer].weight_tensors()
+        )
+        for layer, (outs, ins) in taken.items():
+            old_outs, old_ins = self.model.kept[layer]
+            self.model.kept[layer] = (
+                old_outs if outs is None else old_outs[outs.cpu()],
+                old_ins if ins is None else old_ins[ins.cpu()],
+            )
+
+
+def _key(link: UnitLink) -> str:
+    return link.producer or f"input of {link.consumer}"
+
+
+def _device(model: SparseModel) -> torch.device:
+    return next(model.network.parameters()).device
+
+
+def cut_to(model: SparseModel, guide: AutoSparse, kept: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Cut a model and guide of full size down to units that are known, without folding: for resuming.
+
+    :param kept: layer → (outputs, inputs) that stay, in the original's indices, as ``model.kept`` has them.
+    """
+    links = find_links(model.network, [s.layer for s in model.sites.values()], model.input_shape)
+    plan = Removal()
+    for link in links.links:
+        if link.producer is not None:
+            keep = kept[link.producer][0]
+            units = len(model.kept[link.producer][0])
+        else:
+            keep = kept[link.consumer][1]
+            units = len(model.kept[link.consumer][1])
+        if len(keep) < units:
+            plan.cuts.append(LinkCut(link, keep.to(_device(model)), units))
+    Shrinker(model, guide)._cut(plan)

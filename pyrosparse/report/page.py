@@ -1,0 +1,114 @@
+"""The report: one self-contained HTML page from the files of a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pyrosparse.errors import DataError
+from pyrosparse.report import gallery, sections
+from pyrosparse.report.figures import NONE, count, percent, size_of, times
+from pyrosparse.report.markup import Html, element, join
+from pyrosparse.report.read import Run, read_run
+from pyrosparse.report.style import STYLE
+
+__all__ = ["render", "write"]
+
+
+def write(run_dir: Path | str) -> Path:
+    """Write ``report.html`` into a run folder and return its path.
+
+    The page is made from ``config.toml``, ``metrics.json``, ``history.jsonl`` and
+    ``posterior.safetensors`` alone; what is missing is said on the page. The same files give the
+    same bytes. It needs no network: style and pictures are inside.
+
+    Raises
+    ------
+    DataError
+        The folder is not a run folder, or cannot be written.
+    CorruptFileError
+        One of its files cannot be understood.
+    """
+    run = read_run(run_dir)
+    path = run.folder / "report.html"
+    part = run.folder / "report.html.part"
+    try:
+        part.write_text(render(run), encoding="utf-8", newline="\n")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DataError(f"cannot write {path} ({error.strerror}): free some space or choose another folder") from error
+    return path
+
+
+def render(run: Run) -> str:
+    """The page's HTML."""
+    title = _title(run)
+    body = [
+        element(
+            "header",
+            element("p", "pyrosparse report", class_="kind"),
+            element("h1", title),
+            element("p", _summary(run), class_="summary"),
+            sections.headline(run),
+        ),
+        element(
+            "main",
+            sections.stages(run),
+            sections.layers(run),
+            gallery.tradeoff(run),
+            gallery.live_weights(run),
+            gallery.posterior(run),
+            gallery.histograms(run),
+            gallery.history(run),
+            sections.config(run),
+        ),
+        element("footer", sections.agreement(run), sections.notes(run), _missing(run)),
+    ]
+    head = join(
+        [
+            Html('<meta charset="utf-8">'),
+            Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+            element("title", f"{title} – pyrosparse"),
+            element("style", Html(STYLE)),
+        ]
+    )
+    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{join(body)}\n</body>\n</html>\n'
+
+
+def _title(run: Run) -> str:
+    return str(run.config.get("name") or run.folder.resolve().name)
+
+
+def _missing(run: Run) -> Html:
+    if not run.missing:
+        return Html("")
+    return sections.absent(f"Not in the run folder: {', '.join(run.missing)}.")
+
+
+def _setting(run: Run, table: str, *keys: str) -> Any:
+    """The first of ``keys`` in a table of the config, or the table itself if it is a plain value."""
+    value = run.config.get(table)
+    if isinstance(value, dict):
+        return next((value[k] for k in keys if k in value), None)
+    return value
+
+
+def _summary(run: Run) -> str:
+    """One sentence: what went in and what came out."""
+    dense = run.stage("dense")
+    final = run.stage("file") or run.stage("fine_tune") or run.stage("prune")
+    if not dense or not final:
+        return "This run has not been measured from end to end."
+    data = _setting(run, "data", "source")
+    network = _setting(run, "network", "name", "kind")
+    subject = f"The network {network}" if network else "The network"
+    subject += f", trained on {data}," if data else ""
+    ratio = times(dense.get("bytes"), final.get("bytes"))
+    parts = [f"{subject} went from {size_of(dense.get('bytes'))} to {size_of(final.get('bytes'))}"]
+    parts.append(f", {ratio.replace('×', ' times')} smaller" if ratio != NONE else "")
+    if percent(final.get("accuracy")) != NONE:
+        parts.append(f"; its test accuracy went from {percent(dense.get('accuracy'))} to {percent(final.get('accuracy'))}")
+    if count(final.get("nonzero")) != NONE:
+        parts.append(f", with {count(final.get('nonzero'))} of {count(dense.get('parameters'))} numbers left")
+    return "".join(parts) + "."
