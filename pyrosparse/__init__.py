@@ -25,18 +25,18 @@ __version__ = "0.1.0"
 _HOMES = {
     "Fit": "pyrosparse.infer",
     "Metrics": "pyrosparse.infer",
-    "Pruned": "pyrosparse.prune",
+    "Pruned": "pyrosparse.pruning",
     "SparseELBO": "pyrosparse.infer",
     "SparseModel": "pyrosparse.model",
     "evaluate": "pyrosparse.infer",
     "export_onnx": "pyrosparse.export",
     "export_safetensors": "pyrosparse.export",
     "export_torch": "pyrosparse.export",
-    "fine_tune": "pyrosparse.prune",
+    "fine_tune": "pyrosparse.pruning",
     "fit": "pyrosparse.infer",
     "load": "pyrosparse.coding",
     "predict": "pyrosparse.infer",
-    "prune": "pyrosparse.prune",
+    "prune": "pyrosparse.pruning",
     "save": "pyrosparse.coding",
     "summarize": "pyrosparse.posterior",
     "to_arviz": "pyrosparse.posterior",
@@ -83,7 +83,7 @@ if TYPE_CHECKING:
     from pyrosparse.infer import Fit, Metrics, SparseELBO, evaluate, fit, predict, train
     from pyrosparse.model import SparseModel
     from pyrosparse.posterior import summarize, to_arviz
-    from pyrosparse.prune import Pruned, fine_tune, prune
+    from pyrosparse.pruning import Pruned, fine_tune, prune
 
 
 def __getattr__(name: str) -> Any:

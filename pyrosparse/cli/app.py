@@ -30,9 +30,11 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and every warning.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, and every warning.")
+    ] = False,
 ) -> None:
-    """Sparse Bayesian neural networks with Pyro: a network goes in, a smaller network and a smaller file come out.
+    """Sparse Bayesian neural networks with Pyro: a network goes in, a smaller one comes out.
 
     Exit codes: 0 done, 1 failed, 2 bad use. Errors are one line on stderr; --debug shows the traceback.
 

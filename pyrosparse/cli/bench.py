@@ -19,7 +19,9 @@ __all__ = ["bench"]
 def bench(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A script of benchmarks/, without .py.")],
-    json: Annotated[bool, typer.Option("--json", help="Print the JSON that the script wrote, and nothing else.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the JSON that the script wrote, and nothing else.")
+    ] = False,
 ) -> None:
     """Run a benchmark of a source checkout.
 

@@ -29,7 +29,9 @@ def info(file: PszFile, json: Json = False) -> None:
 
 def unpack(
     file: PszFile,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the safetensors file goes.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="Where the safetensors file goes.")
+    ],
 ) -> None:
     """Write the weights of a file as safetensors.
 
@@ -103,4 +105,6 @@ def _first_shape(network: object) -> tuple[int, ...]:
             return (int(getattr(module, "original_features", module.in_features)),)
         if not isinstance(module, nn.Flatten) and not list(module.children()):
             break
-    raise ConfigError("the first layer does not tell the shape of an example: give it with --shape, such as 1,28,28")
+    raise ConfigError(
+        "the first layer does not tell the shape of an example: give it with --shape, such as 1,28,28"
+    )

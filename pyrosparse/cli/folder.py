@@ -35,10 +35,15 @@ def inspect(run: Run, json: Json = False) -> None:
 def prune(
     run: Run,
     threshold: Annotated[
-        float | None, typer.Option(help="Largest log alpha that is kept; chosen on validation data when left out.")
+        float | None,
+        typer.Option(help="Largest log alpha that is kept; chosen on validation data when left out."),
     ] = None,
-    budget: Annotated[str | None, typer.Option(help="Largest file, such as 20kB, in place of a threshold.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be cut and write nothing.")] = False,
+    budget: Annotated[
+        str | None, typer.Option(help="Largest file, such as 20kB, in place of a threshold.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be cut and write nothing.")
+    ] = False,
 ) -> None:
     """Cut the network of a run again, at another threshold.
 

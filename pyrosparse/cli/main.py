@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TextIO
 
 import typer
 
@@ -44,29 +43,29 @@ def main(args: Sequence[str] | None = None) -> None:
 def _run(args: list[str], *, debug: bool) -> int:
     try:
         code = app(args or ["--help"], prog_name="pyrosparse", standalone_mode=False)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # the reader of our output (head, less) has gone
         sys.stderr.close()
         return FAILED
-    except PyrosparseError as error:
-        if debug:
-            raise
-        return _say(f"error: {error}", BAD_USE if isinstance(error, ConfigError) else FAILED)
     except Exception as error:
-        if isinstance(error, typer.Abort):
-            return _say("interrupted", INTERRUPTED)
-        if hasattr(error, "format_message"):  # what typer itself found: an unknown option, a missing argument
-            return _say(f"error: {error.format_message()} ({_help_of(error)})", getattr(error, "exit_code", BAD_USE))
-        if debug:
+        text, exit_code = _explain(error)
+        if debug and not hasattr(error, "format_message"):
             raise
-        return _say(
-            f"error: unexpected {type(error).__name__}: {error}; --debug shows where it comes from", FAILED
-        )
+        return _say(text, exit_code)
     if not args:
         return BAD_USE
     return code if isinstance(code, int) else 0
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """What to say of an error, and the exit code."""
+    if isinstance(error, PyrosparseError):
+        return f"error: {error}", BAD_USE if isinstance(error, ConfigError) else FAILED
+    if hasattr(error, "format_message"):  # typer's own: an unknown option, a missing argument
+        return f"error: {error.format_message()} ({_help_of(error)})", getattr(error, "exit_code", BAD_USE)
+    return f"error: unexpected {type(error).__name__}: {error}; --debug shows where it comes from", FAILED
 
 
 def _help_of(error: Exception) -> str:
@@ -84,14 +83,7 @@ def _plain_warnings() -> None:
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", PyrosparseWarning)
 
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        print("pyrosparse: warning:", " ".join(str(message).split()), file=file or sys.stderr)
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        print("pyrosparse: warning:", " ".join(str(message).split()), file=sys.stderr)
 
     warnings.showwarning = show

@@ -11,8 +11,21 @@ of the file), ``decode`` and ``template`` (the way back), ``fileinfo`` (what eve
 from __future__ import annotations
 
 from pyrosparse.coding.architecture import register
+from pyrosparse.coding.aware import quantise_aware
 from pyrosparse.coding.fileinfo import FileInfo, LayerInfo
 from pyrosparse.coding.precision import quantise
-from pyrosparse.coding.psz import C_GRID, info, load, read_tensors, save
+from pyrosparse.coding.psz import C_GRID, encoded_size, info, load, read_tensors, save
 
-__all__ = ["C_GRID", "FileInfo", "LayerInfo", "info", "load", "quantise", "read_tensors", "register", "save"]
+__all__ = [
+    "C_GRID",
+    "FileInfo",
+    "LayerInfo",
+    "encoded_size",
+    "info",
+    "load",
+    "quantise",
+    "quantise_aware",
+    "read_tensors",
+    "register",
+    "save",
+]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,7 +94,8 @@ def build(tree: Any) -> nn.Module:
     """
     if json.dumps(tree).count("[") > MOST_LAYERS:
         raise UnknownLayerError("too many layers")
-    with torch.device("meta"):
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's about layers without weights
         return _build(tree, 0)
 
 
@@ -165,6 +167,12 @@ def _build(tree: Any, depth: int) -> nn.Module:
     named = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
     if len(arguments) != len(kind.required) or not set(named) <= set(kind.optional):
         raise UnknownLayerError(f"wrong arguments for {kind.cls.__name__}")
+    for value in arguments:  # all of them are sizes
+        if type(value) is not int and (issubclass(kind.cls, SelectLinear) or not isinstance(value, list)):
+            raise UnknownLayerError(f"wrong arguments for {kind.cls.__name__}: {value!r}")
+        _check(kind, value, 0)
+    for name, value in named.items():
+        _check(kind, value, kind.optional[name])
     values = {**dict(zip(kind.required, map(_lengthen, arguments), strict=True))}
     values |= {name: _lengthen(value) for name, value in named.items()}
     try:
@@ -173,6 +181,21 @@ def _build(tree: Any, depth: int) -> nn.Module:
         return kind.cls(**values)
     except Exception as error:  # whatever a constructor says to arguments from outside
         raise UnknownLayerError(f"wrong arguments for {kind.cls.__name__}: {error}") from error
+
+
+def _check(kind: Kind, value: Any, default: Any) -> None:
+    """Refuse an argument whose type is not that of the default (sizes: integers, lists of them, or words)."""
+    if isinstance(default, bool):
+        fits = isinstance(value, bool)
+    elif isinstance(default, int):
+        items = value if isinstance(value, list) else [value]
+        fits = all(type(v) is int or v is None for v in items) or isinstance(value, str)
+    elif isinstance(default, float):
+        fits = type(value) in {int, float}
+    else:
+        fits = default is None or isinstance(value, type(default))
+    if not fits:
+        raise UnknownLayerError(f"wrong arguments for {kind.cls.__name__}: {value!r}")
 
 
 def _build_sequential(children: list[Any], depth: int) -> nn.Module:

@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,7 @@ DTYPES: dict[str, torch.dtype] = {
     "u": torch.uint8,
     "t": torch.bool,
 }
+LARGEST_STEP = 2.0**100  # times the largest level, still a finite float32
 LARGEST_LEVEL = (1 << 24) - 1  # integers that float32 holds exactly
 
 
@@ -58,7 +60,7 @@ class Content:
 
     codec: str
     dtype: torch.dtype
-    levels: Ints
+    levels: NDArray[Any]
     step: float = 0.0
 
     def tensor(self) -> Tensor:
@@ -71,7 +73,9 @@ class Content:
         elif self.codec == "x":
             real = torch.from_numpy(_floats(levels, dtype))
         else:
-            real = torch.from_numpy(levels.astype(np.float32) * np.float32(self.step))
+            weights = levels.astype(np.float32)
+            weights *= np.float32(self.step)
+            real = torch.from_numpy(weights)
         if dtype.is_complex:
             part = torch.float64 if dtype == torch.complex128 else torch.float32
             return torch.view_as_complex(real.to(part).contiguous())
@@ -113,7 +117,7 @@ def _code_step(stream: Stream, step: float | None) -> float:
         bits = np.array([np.float32(step).view(np.uint32) >> 16], np.int64)
     pattern = int(stream.raw(bits, 1, 16)[0])
     value = float(np.uint32(pattern << 16).view(np.float32))
-    if not 0 < value < math.inf:
+    if not 0 < value <= LARGEST_STEP:
         raise DamagedStreamError("a quantisation step that is not a positive number")
     return value
 
@@ -131,7 +135,7 @@ def _sparse(stream: Stream, content: Content | None, shape: tuple[int, ...], dty
         return content
     if np.abs(values).max(initial=0) > LARGEST_LEVEL:
         raise DamagedStreamError("a weight out of range")
-    out = np.zeros((rows, columns), np.int64)
+    out = np.zeros((rows, columns), np.int32)
     out[mask] = values
     return Content("s", dtype, out.reshape(shape), step)
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyrosparse.coding import architecture
 from pyrosparse.coding.codecs import CODECS, DTYPES, Content, fetch, real_shape
 from pyrosparse.coding.container import Frame
-from pyrosparse.coding.stream import DamagedStreamError, Reader, Stream
+from pyrosparse.coding.stream import DamagedStreamError, Reader
 from pyrosparse.errors import CorruptFileError
 
-__all__ = ["LARGEST_NETWORK", "Spec", "build", "decode", "read_specs"]
+__all__ = ["LARGEST_NETWORK", "Spec", "build", "decode", "open_stream", "read_specs", "read_state"]
 
 LARGEST_NETWORK = 1 << 28  # numbers in a file: 1 GiB of float32
 MOST_TENSORS = 16384
@@ -69,16 +70,27 @@ def _named_shapes(table: Any, path: str | os.PathLike[str]) -> list[tuple[str, t
     raise CorruptFileError(f"{path}: the table of tensors cannot be read")
 
 
-def decode(
-    frame: Frame, specs: list[Spec], path: str | os.PathLike[str]
-) -> tuple[dict[str, Content], Stream]:
-    """Decode all tensors, in order; the stream that is returned knows how long each was."""
-    contents: dict[str, Content] = {}
+def open_stream(frame: Frame, path: str | os.PathLike[str]) -> Reader:
+    """Start to read the weights of a file."""
     try:
-        reader = Reader(frame.payload, frame.padding)
-        for (name, shape, dtype), codec in zip(specs, frame.header["k"], strict=True):
-            contents[name] = fetch(reader, name, codec, shape, dtype)
+        return Reader(frame.payload, frame.padding)
+    except DamagedStreamError as error:
+        raise CorruptFileError(f"{path}: {error}") from error
+
+
+def decode(
+    reader: Reader, specs: list[Spec], codecs: str, path: str | os.PathLike[str]
+) -> Iterator[tuple[str, Content]]:
+    """Decode tensor by tensor, in order; the last step checks that nothing is left over."""
+    try:
+        for (name, shape, dtype), codec in zip(specs, codecs, strict=True):
+            yield name, fetch(reader, name, codec, shape, dtype)
         reader.finish()
     except DamagedStreamError as error:
         raise CorruptFileError(f"{path}: {error}") from error
-    return contents, reader
+
+
+def read_state(frame: Frame, specs: list[Spec], path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Decode a file into tensors by name."""
+    reader = open_stream(frame, path)
+    return {name: content.tensor() for name, content in decode(reader, specs, frame.header["k"], path)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from pyrosparse.coding import architecture, container
 from pyrosparse.coding.codecs import Content
-from pyrosparse.coding.decode import decode, read_specs
+from pyrosparse.coding.decode import decode, open_stream, read_specs
 from pyrosparse.errors import CorruptFileError
 from pyrosparse.text import size, table
 
@@ -131,36 +131,37 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
     """Decode the bytes of a file and say what each is for."""
     frame = container.unpack(data, path)
     tree, specs = read_specs(frame.header, path)
-    contents, stream = decode(frame, specs, path)
-    shares = share_bytes(stream.lengths, len(frame.payload))
-    sizes = dict(frame.sizes)
-    del sizes["weights"]
-    layers, weights, bits, nonzero = [], 0, 0.0, 0
-    trained = {n for n, _ in architecture.build(tree).named_parameters()} if tree is not None else None
-    for name, shape, _ in specs:
-        content = contents[name]
-        mine = [s for s in stream.lengths if s in {name, f"{name} mask", f"{name} values"}]
-        count = int(np.count_nonzero(content.levels))
+    stream = open_stream(frame, path)
+    layers = []
+    for (name, content), (_, shape, _) in zip(
+        decode(stream, specs, frame.header["k"], path), specs, strict=True
+    ):
         mask_bits = stream.lengths.get(f"{name} mask", 0.0)
-        value_bits = sum(stream.lengths[s] for s in mine) - mask_bits
         layers.append(
             LayerInfo(
                 name=name,
                 shape=shape,
                 codec=content.codec,
                 step=content.step,
-                nonzero=count,
-                bytes=sum(shares[s] for s in mine),
+                nonzero=int(np.count_nonzero(content.levels)),
+                bytes=0,
                 mask_bits=mask_bits,
-                value_bits=value_bits,
+                value_bits=stream.lengths.get(name, 0.0) + stream.lengths.get(f"{name} values", 0.0),
                 entropy_bits=_entropy_bits(content) if content.step else 0.0,
             )
         )
-        if content.codec != "i" and len(shape) > 1:
-            weights += count
-            bits += mask_bits + value_bits
-        if content.codec != "i" and (trained is None or name in trained):
-            nonzero += count
+    shares = share_bytes(stream.lengths, len(frame.payload))
+    parts = [(layer.name, f"{layer.name} mask", f"{layer.name} values") for layer in layers]
+    layers = [
+        replace(layer, bytes=sum(shares.get(part, 0) for part in names))
+        for layer, names in zip(layers, parts, strict=True)
+    ]
+    sizes = {name: count for name, count in frame.sizes.items() if name in FRAME}
+    trained = {n for n, _ in architecture.build(tree).named_parameters()} if tree is not None else None
+    numbers = [layer for layer in layers if layer.codec != "i"]
+    matrices = [layer for layer in numbers if len(layer.shape) > 1]
+    weights = sum(layer.nonzero for layer in matrices)
+    bits = sum(layer.mask_bits + layer.value_bits for layer in matrices)
     original = frame.header.get("o")
     if type(original) is not int or not 0 <= original <= 1 << 60:
         raise CorruptFileError(f"{path}: the header does not say how large the original network was")
@@ -174,7 +175,7 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
         ratio=4 * original / len(data),
         bits_per_weight=bits / weights if weights else 0.0,
         c=c,
-        nonzero=nonzero,
+        nonzero=sum(layer.nonzero for layer in numbers if trained is None or layer.name in trained),
         sections={**sizes, **shares},
         layers=layers,
         architecture=tree is not None,

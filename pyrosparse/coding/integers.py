@@ -126,6 +126,7 @@ def code_coefficients(stream: Stream, values: Ints | None, count: int) -> Ints:
         return np.zeros(0, np.int64)
     if values is None:
         return _code_coefficients(stream, None, count, HEADS[stream.choice(None, len(HEADS))])
+    values = values.astype(np.int64)
     allowed = [h for h in HEADS if _alphabet(values, h) <= min(LARGEST_ALPHABET, max(256, 4 * count))]
     head = cheapest(allowed, partial(_measure, values, count))
     stream.choice(HEADS.index(head), len(HEADS))

@@ -28,7 +28,7 @@ def code_bits(stream: Stream, bits: Bools | None, count: int) -> Bools:
         raise DamagedStreamError("more ones than bits")
     if ones in (0, count):
         return np.full(count, ones > 0)
-    given = None if bits is None else bits.astype(np.int64).reshape(1, count)
+    given = None if bits is None else bits.astype(np.int8).reshape(1, count)
     return stream.bernoulli(given, 1, count, np.array([ones], np.int64), count)[0].astype(bool)
 
 
@@ -45,7 +45,7 @@ def _code_rows(stream: Stream, mask: Bools | None, rows: int, width: int, head: 
     out = np.zeros((rows, width), bool)
     alive = np.flatnonzero(counts)
     ones = 2 * np.minimum(counts[alive], width) + 1
-    given = None if mask is None else mask[alive].astype(np.int64)
+    given = None if mask is None else mask[alive].astype(np.int8)
     out[alive] = stream.bernoulli(given, len(alive), width, ones, 2 * width + 2).astype(bool)
     return out
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from pyrosparse.coding.codecs import (
     LARGEST_LEVEL,
+    LARGEST_STEP,
     Content,
     patterns,
     round_step,
@@ -29,7 +30,7 @@ from pyrosparse.coding.stream import Stream, cheapest
 from pyrosparse.errors import NetworkError, PyrosparseWarning
 
 if TYPE_CHECKING:
-    from pyrosparse.prune.pruned import Pruned
+    from pyrosparse.pruning.pruned import Pruned
 
 __all__ = ["Plan", "make_plan", "quantise"]
 
@@ -79,7 +80,7 @@ def make_plan(
     if bias_bits is not None and not 2 <= bias_bits <= 16:
         raise NetworkError(f"bias_bits must lie between 2 and 16, not {bias_bits}")
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
-    steps = _steps(state, sigma or {}, c)
+    steps = layer_steps(state, sigma or {}, c)
     biases = _biases(network)
     contents: dict[str, Content] = {}
     for name, value in state.items():
@@ -109,10 +110,6 @@ def quantise(pruned: Pruned, c: float, *, bias_bits: int | None = None) -> Prune
     :param c: step in units of each layer's median posterior standard deviation.
     :param bias_bits: see :func:`pyrosparse.save`.
     """
-    from dataclasses import replace
-
-    if pruned.network is None:
-        raise NetworkError("this result has masks but no network, so there is nothing to quantise")
     network = make_plan(pruned.network, pruned.sigma, c, bias_bits=bias_bits).apply(pruned.network)
     state = network.state_dict()
     masks = dict(pruned.masks)
@@ -120,11 +117,15 @@ def quantise(pruned: Pruned, c: float, *, bias_bits: int | None = None) -> Prune
         small = state.get(site)
         if small is not None:
             kept = pruned.kept.get(site.rpartition(".")[0])
-            masks[site] = _narrow(mask, small.detach() != 0, kept)
-    return replace(pruned, network=network, masks=masks)
+            masks[site] = _narrow(site, mask, small.detach() != 0, kept)
+    layers = [
+        replace(layer, kept=int(masks[layer.site].sum())) if layer.site in masks else layer
+        for layer in pruned.report.layers
+    ]
+    return replace(pruned, network=network, masks=masks, report=replace(pruned.report, layers=layers))
 
 
-def _narrow(mask: Tensor, alive: Tensor, kept: tuple[Tensor, Tensor] | None) -> Tensor:
+def _narrow(site: str, mask: Tensor, alive: Tensor, kept: tuple[Tensor, Tensor] | None) -> Tensor:
     """Mask in original coordinates without the weights that rounded to zero."""
     alive = alive.to(mask.device)
     if alive.shape == mask.shape:
@@ -139,7 +140,10 @@ def _narrow(mask: Tensor, alive: Tensor, kept: tuple[Tensor, Tensor] | None) -> 
             grid = torch.meshgrid(*index, indexing="ij")
             out[grid] = alive & mask[grid]
             return out
-    return mask
+    raise NetworkError(
+        f"{site}: the weights have shape {tuple(alive.shape)}, but the mask of shape {tuple(mask.shape)} and"
+        " the kept units say otherwise"
+    )
 
 
 def _biases(network: nn.Module) -> dict[str, str]:
@@ -159,7 +163,7 @@ def _real(value: Tensor) -> np.ndarray:
     return real.to(torch.float64).numpy()
 
 
-def _steps(state: dict[str, Tensor], sigma: Mapping[str, Tensor], c: float | None) -> dict[str, float]:
+def layer_steps(state: dict[str, Tensor], sigma: Mapping[str, Tensor], c: float | None) -> dict[str, float]:
     if sigma and not (c is not None and 0 < c < np.inf):
         raise NetworkError(f"c must be a positive number, not {c}")
     steps = {}
@@ -180,7 +184,10 @@ def _step(name: str, value: Tensor, sigma: Tensor, c: float) -> float:
         raise NetworkError(f"sigma of {name} holds NaN, Inf or negative numbers")
     if kept.numel() == 0:
         return 1.0
-    return round_step(max(c * float(np.median(kept.numpy())), SMALLEST_STEP))
+    step = round_step(max(c * float(np.median(kept.numpy())), SMALLEST_STEP))
+    if step > LARGEST_STEP:
+        raise NetworkError(f"sigma of {name} is too large: steps of {step:.2g} do not fit into the file")
+    return step
 
 
 def _rounded(name: str, value: Tensor, step: float) -> Content:
@@ -193,7 +200,7 @@ def _rounded(name: str, value: Tensor, step: float) -> Content:
             stacklevel=3,
         )
         return _exact(value)
-    return Content("s", value.dtype, levels.astype(np.int64), step)
+    return Content("s", value.dtype, levels.astype(np.int32), step)
 
 
 def _exact(value: Tensor) -> Content:

@@ -12,17 +12,18 @@ from torch import Tensor, nn
 
 from pyrosparse.coding import architecture, container
 from pyrosparse.coding.codecs import DTYPES, send
-from pyrosparse.coding.decode import build, decode, read_specs
+from pyrosparse.coding.decode import build, read_specs, read_state
 from pyrosparse.coding.fileinfo import FileInfo, describe
 from pyrosparse.coding.precision import Plan, make_plan
 from pyrosparse.coding.stream import Writer
 from pyrosparse.coding.template import fill
-from pyrosparse.errors import NetworkError, PruneError, PyrosparseWarning
+from pyrosparse.errors import CorruptFileError, NetworkError, PruneError, PyrosparseWarning
+from pyrosparse.nn.select import SelectLinear
 
 if TYPE_CHECKING:
-    from pyrosparse.prune.pruned import Pruned
+    from pyrosparse.pruning.pruned import Pruned
 
-__all__ = ["C_GRID", "info", "load", "read_tensors", "save"]
+__all__ = ["C_GRID", "encoded_size", "info", "load", "read_tensors", "save"]
 
 C_GRID = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.83, 4.0)
 DEFAULT_C = 0.5
@@ -47,7 +48,7 @@ def save(
     :param c: quantisation step of a layer in units of the median posterior standard deviation of its kept
         weights. ``None``: the largest of 0.25, 0.35, 0.5, 0.71, 1, 1.41, 2, 2.83, 4 with which the
         validation error rises by no more than ``tolerance``; 0.5 if there is no ``val_loader``.
-    :param val_loader: validation data ``(x, y)`` for the choice of ``c``.
+    :param val_loader: validation data for the choice of ``c``: batches ``(x, y)``, read several times.
     :param tolerance: how much the validation error may rise, in the units of the error (0.001 is a tenth of
         a percentage point of accuracy).
     :param sigma: posterior standard deviations by parameter name (0 where pruned), for a plain module.
@@ -91,12 +92,17 @@ def load(path: str | os.PathLike[str], *, network: nn.Module | None = None) -> n
             f"{path} holds a network of a class that the file does not know; "
             "pass one of the original architecture: load(path, network=...)"
         )
-    contents, _ = decode(frame, specs, path)
-    state = {name: content.tensor() for name, content in contents.items()}
+    state = read_state(frame, specs, path)
     if network is not None:
         return fill(network, state, path)
     module = build(tree, path)
     module.load_state_dict(state, assign=True)
+    for name, layer in module.named_modules():
+        if isinstance(layer, SelectLinear) and layer.index.numel():
+            if not 0 <= int(layer.index.min()) <= int(layer.index.max()) < layer.original_features:
+                raise CorruptFileError(
+                    f"{path}: {name}.index points beyond the {layer.original_features} inputs"
+                )
     return module.eval()
 
 
@@ -106,8 +112,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     :raises CorruptFileError: the file is truncated, altered or not a ``.psz`` file.
     """
     frame = container.read(path)
-    contents, _ = decode(frame, read_specs(frame.header, path)[1], path)
-    return {name: content.tensor() for name, content in contents.items()}
+    return read_state(frame, read_specs(frame.header, path)[1], path)
 
 
 def info(path: str | os.PathLike[str]) -> FileInfo:
@@ -145,14 +150,25 @@ def encode(network: nn.Module, plan: Plan, original_parameters: int) -> bytes:
     return container.pack(header, payload, padding)
 
 
+def encoded_size(
+    network: Pruned | nn.Module,
+    *,
+    c: float | None = None,
+    sigma: Mapping[str, Tensor] | None = None,
+    bias_bits: int | None = None,
+) -> int:
+    """Return how many bytes :func:`save` would write, without writing. ``c`` is 0.5 if it is not given."""
+    module, sigma, original = _contents_of(network, sigma)
+    c = None if sigma is None else DEFAULT_C if c is None else c
+    return len(encode(module, make_plan(module, sigma, c, bias_bits=bias_bits), original))
+
+
 def _contents_of(
     network: Pruned | nn.Module, sigma: Mapping[str, Tensor] | None
 ) -> tuple[nn.Module, Mapping[str, Tensor] | None, int]:
     """Module, standard deviations, and numbers in the original network."""
     if isinstance(network, nn.Module):
         return network, sigma, sum(p.numel() * (2 if p.is_complex() else 1) for p in network.parameters())
-    if network.network is None:
-        raise NetworkError("this result has masks but no network, so there is nothing to save")
     return network.network, network.sigma if sigma is None else sigma, network.original_parameters
 
 

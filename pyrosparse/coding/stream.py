@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 __all__ = ["DamagedStreamError", "Meter", "Reader", "Stream", "Writer", "cheapest"]
 
 Ints = NDArray[np.int64]
+Bits = NDArray[np.int8]
 Choice = TypeVar("Choice")
 
 LARGEST_UNIFORM = 1 << 20  # constriction's models have 24 bits of precision
@@ -66,8 +67,8 @@ class Stream:
     def _admit(self, count: int) -> None:
         """Refuse more symbols than the payload can hold (readers only)."""
 
-    def _code(self, symbols: Ints | None, count: int, model: Callable[[], Any], *parameters: Any) -> Ints:
-        """Send or fetch symbols; a meter does neither. ``model`` is called only if a coder needs it."""
+    def _code(self, symbols: Any, count: int, model: Callable[[], Any], each: Any = None) -> Any:
+        """Send or fetch symbols, with one parameter ``each`` or none; a meter does neither."""
         assert symbols is not None
         return symbols
 
@@ -133,29 +134,32 @@ class Stream:
         self.charge(-float(np.bincount(ranks, minlength=len(used)) @ np.log2(share)), count)
         return used[ranks]
 
-    def bernoulli(self, bits: Ints | None, rows: int, width: int, ones: Ints, out_of: int) -> Ints:
+    def bernoulli(self, bits: Bits | None, rows: int, width: int, ones: Ints, out_of: int) -> Bits:
         """Bits of shape ``(rows, width)``; in row ``r`` a one has probability ``ones[r] / out_of``."""
         if rows * width == 0:
-            return np.zeros((rows, width), np.int64)
+            return np.zeros((rows, width), np.int8)
         if out_of <= 0 or ones.min() <= 0 or ones.max() >= out_of:
             raise DamagedStreamError("a rate that is not inside (0, 1)")
         self._admit(rows * width)
         rates = ones.astype(np.float64) / float(out_of)
-        out = bits if bits is not None else np.empty((rows, width), np.int64)
-        step = max(1, BLOCK // width)
-        for start in range(0, rows, step):
-            block = rates[start : start + step]
-            given = None if bits is None else out[start : start + step].reshape(-1)
-            got = self._code(
-                given,
-                len(block) * width,
-                lambda: _models().Bernoulli(perfect=False),
-                lambda block=block: np.repeat(block, width),
-            )
-            if bits is None:
-                out[start : start + step] = got.reshape(-1, width)
-        total = out.sum(axis=1)
-        self.charge(-(total @ np.log2(rates) + (width - total) @ np.log2(1 - rates)), rows * width)
+        out = np.empty((rows, width), np.int8) if bits is None else bits
+        if rows == 1:
+            rate = float(rates[0])
+            for start in range(0, width, BLOCK):
+                part = out[0, start : start + BLOCK]
+                given = None if bits is None else part
+                part[:] = self._code(given, len(part), lambda: _models().Bernoulli(rate, perfect=False))
+        else:
+            step = max(1, BLOCK // width)
+            for start in range(0, rows, step):
+                block = out[start : start + step]
+                given = None if bits is None else block.reshape(-1)
+                each = np.repeat(rates[start : start + step], width)
+                got = self._code(given, len(each), lambda: _models().Bernoulli(perfect=False), each)
+                block[:] = got.reshape(-1, width)
+        total = out.sum(axis=1, dtype=np.int64)
+        cost = -(total @ np.log2(rates) + (width - total) @ np.log2(1 - rates))
+        self.charge(float(cost), rows * width)
         return out
 
 
@@ -172,9 +176,13 @@ class Writer(Stream):
 
         self._encoder = constriction.stream.queue.RangeEncoder()
 
-    def _code(self, symbols: Ints | None, count: int, model: Callable[[], Any], *parameters: Any) -> Ints:
+    def _code(self, symbols: Any, count: int, model: Callable[[], Any], each: Any = None) -> Any:
         assert symbols is not None
-        self._encoder.encode(np.ascontiguousarray(symbols, np.int32), model(), *(p() for p in parameters))
+        symbols32 = np.ascontiguousarray(symbols, np.int32)
+        if each is None:
+            self._encoder.encode(symbols32, model())
+        else:
+            self._encoder.encode(symbols32, model(), each)
         return symbols
 
     def finish(self) -> tuple[bytes, int]:
@@ -208,12 +216,9 @@ class Reader(Stream):
         if self._left < 0:
             raise DamagedStreamError("more weights are claimed than the file can hold")
 
-    def _code(self, symbols: Ints | None, count: int, model: Callable[[], Any], *parameters: Any) -> Ints:
+    def _code(self, symbols: Any, count: int, model: Callable[[], Any], each: Any = None) -> Any:
         try:
-            if parameters:
-                got = self._decoder.decode(model(), *(p() for p in parameters))
-            else:
-                got = self._decoder.decode(model(), count)
+            got = self._decoder.decode(model(), count if each is None else each)
         except (AssertionError, ValueError) as error:
             raise DamagedStreamError("the coded weights do not decode") from error
         return np.asarray(got, np.int64)

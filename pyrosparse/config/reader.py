@@ -118,7 +118,8 @@ def _explain(error: ValidationError, file: str) -> str:
 
 def _is_branch(part: object) -> bool:
     return isinstance(part, str) and (
-        part in {"int", "float", "str"} or any(part.startswith(p) for p in ("constrained-", "literal[", "function-"))
+        part in {"int", "float", "str"}
+        or any(part.startswith(p) for p in ("constrained-", "literal[", "function-"))
     )
 
 
@@ -154,10 +155,14 @@ def _check_names(config: Config, file: str) -> None:
     from pyrosparse.models import ZOO
 
     if config.data.source not in SOURCES:
-        raise ConfigError(f"{file}: data.source = {config.data.source!r}{nearest(config.data.source, SOURCES)}")
+        raise ConfigError(
+            f"{file}: data.source = {config.data.source!r}{nearest(config.data.source, SOURCES)}"
+        )
     if config.data.source != "digits" and config.data.path is None:
         raise ConfigError(f"{file}: data.source = {config.data.source!r} needs data.path")
-    networks = [("model", config.model)] + ([("fit.teacher", config.fit.teacher)] if config.fit.teacher else [])
+    networks = [("model", config.model)] + (
+        [("fit.teacher", config.fit.teacher)] if config.fit.teacher else []
+    )
     for key, network in networks:
         if ":" in network.name:
             continue

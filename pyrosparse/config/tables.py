@@ -134,7 +134,7 @@ class Fit(_Table):
 
 
 class Prune(_Table):
-    """``[prune]``: what is cut. ``tolerance`` is the validation accuracy that ``"auto"`` may lose (0.002 = 0.2 points)."""
+    """``[prune]``: what is cut. ``"auto"`` may lose ``tolerance`` of the accuracy (0.002 is 0.2 points)."""
 
     threshold: float | Literal["auto"] = "auto"
     budget: str | PositiveInt | None = None
@@ -163,7 +163,7 @@ class FineTune(_Table):
 
 
 class File(_Table):
-    """``[file]``: quantisation step c·σ; without ``c`` it is chosen on validation data within ``tolerance``."""
+    """``[file]``: quantisation step c·σ; without ``c`` chosen on validation data within ``tolerance``."""
 
     c: PositiveFloat | None = None
     tolerance: Share = 0.002

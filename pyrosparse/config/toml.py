@@ -14,7 +14,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def dumps(table: Mapping[str, Any]) -> str:
-    """Write nested tables of strings, numbers, booleans and lists as TOML; keys whose value is None are left out.
+    """Write nested tables of strings, numbers, booleans and lists as TOML; Nones are left out.
 
     ``tomllib.loads(dumps(table))`` gives ``table`` back, without the Nones.
     """
@@ -34,7 +34,12 @@ def _lines(table: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
 
 
 def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else json.dumps(key)
+    return key if _BARE.fullmatch(key) else _string(key)
+
+
+def _string(text: str) -> str:
+    # JSON's escapes are TOML's, but TOML forbids a bare DEL
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _value(value: Any) -> str:  # noqa: PLR0911  (one line a type)
@@ -45,8 +50,7 @@ def _value(value: Any) -> str:  # noqa: PLR0911  (one line a type)
     if isinstance(value, float):
         return _float(value)
     if isinstance(value, str):
-        # JSON escapes are TOML escapes, but for surrogates and DEL
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return _string(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(v) for v in value) + "]"
     if isinstance(value, Mapping):

@@ -42,7 +42,7 @@ class Dataset:
             if x.shape[1:] != self.x_train.shape[1:] or x.dtype != self.x_train.dtype:
                 raise DataError(
                     f"{self.name}: x_{split} has examples of shape {tuple(x.shape[1:])} ({x.dtype}), "
-                    f"x_train of shape {tuple(self.x_train.shape[1:])} ({self.x_train.dtype}): make them alike"
+                    f"x_train of shape {self.input_shape} ({self.x_train.dtype}): make them alike"
                 )
 
     def splits(self) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -80,8 +80,8 @@ def _check_split(name: str, split: str, x: Tensor, y: Tensor, num_classes: int) 
         value = float(parts[tuple(first)])
         place = ", ".join(str(i) for i in first[: x.dim()])
         raise DataError(
-            f"{name}: x_{split} has {int((~finite).sum())} values that are NaN or infinite, the first ({value}) "
-            f"at x_{split}[{place}]: clean the data"
+            f"{name}: x_{split} has {int((~finite).sum())} values that are NaN or infinite, the first "
+            f"({value}) at x_{split}[{place}]: clean the data"
         )
     bad = (y < 0) | (y >= num_classes)
     if bool(bad.any()):

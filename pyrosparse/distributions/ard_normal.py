@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Normal, constraints, register_kl
 
 from pyrosparse.distributions.dropout_normal import DropoutNormal
-from pyrosparse.distributions.kl import ARD, EPSILON, gaussian_kl, weight_kl
+from pyrosparse.distributions.kl import EPSILON, ard, gaussian_kl, weight_kl
 from pyrosparse.distributions.log_uniform import draw_log_uniform
 from pyrosparse.errors import PriorError
 
@@ -23,11 +23,11 @@ class ARDNormal(TorchDistribution):
 
     Kharitonov, Molchanov & Vetrov (2018).
 
-    ``precision=None`` is empirical Bayes: each weight has its own precision, put at the value that minimises the
-    KL, ``tau* = 1/(mu^2 + sigma^2)``, so that ``KL = log(1 + 1/alpha)/2``. Such a prior has no fixed density.
-    ``log_prob(w)`` is the density at the precision that is best for w itself, ``tau*(w) = 1/w^2``:
-    ``-log|w| - log(2 pi e)/2`` (1e-16 added to w^2), the log-uniform density up to a constant; and ``sample`` is the
-    **surrogate** of :class:`LogUniform` (log|w| uniform on [-20, 0], random sign).
+    ``precision=None`` is empirical Bayes: each weight has its own precision, put at the value that minimises
+    the KL, ``tau* = 1/(mu^2 + sigma^2)``, so that ``KL = log(1 + 1/alpha)/2``. Such a prior has no fixed
+    density. ``log_prob(w)`` is the density at the precision that is best for w itself, ``tau*(w) = 1/w^2``:
+    ``-log|w| - log(2 pi e)/2`` (1e-16 added to w^2), the log-uniform density up to a constant; and ``sample``
+    is the **surrogate** of :class:`LogUniform` (log|w| uniform on [-20, 0], random sign).
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class ARDNormal(TorchDistribution):
         super().__init__(torch.Size() if precision is None else precision.shape, validate_args=validate_args)
 
     @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:  # type: ignore[override]
+    def arg_constraints(self) -> dict[str, constraints.Constraint]:
         """Constraint of the precision, where there is one."""
         return {} if self.precision is None else {"precision": constraints.positive}
 
@@ -65,9 +65,8 @@ class ARDNormal(TorchDistribution):
         return self.precision is not None
 
     def __repr__(self) -> str:
-        given = None if self.precision is None else (
-            self.precision.item() if self.precision.numel() == 1 else f"tensor of shape {tuple(self.precision.shape)}"
-        )
+        tau = self.precision
+        given = None if tau is None else tau.item() if tau.numel() == 1 else f"tensor{tuple(tau.shape)}"
         return f"ARDNormal(precision={given}, batch_shape={tuple(self.batch_shape)})"
 
     def expand(self, batch_shape: Any, _instance: ARDNormal | None = None) -> ARDNormal:
@@ -94,18 +93,19 @@ class ARDNormal(TorchDistribution):
         """``log(2 pi e / tau)/2`` nats."""
         return 0.5 * (math.log(2 * math.pi * math.e) - self._given().log())
 
-    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draw with gradients to the precision."""
         tau = self._given()
-        noise = torch.randn(self._extended_shape(torch.Size(sample_shape)), dtype=tau.dtype, device=tau.device)
-        return noise * tau.rsqrt()
+        shape = self._extended_shape(torch.Size(sample_shape))
+        return torch.randn(shape, dtype=tau.dtype, device=tau.device) * tau.rsqrt()
 
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draw; without a precision, surrogate draws (see the class)."""
         with torch.no_grad():
-            if self.precision is None:
-                return draw_log_uniform(self._extended_shape(torch.Size(sample_shape)), self.dtype, self.device)
-            return self.rsample(sample_shape)
+            if self.precision is not None:
+                return self.rsample(sample_shape)
+            shape = self._extended_shape(torch.Size(sample_shape))
+            return draw_log_uniform(shape, dtype=self.dtype, device=self.device)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density; without a precision, that at the best precision for each value (see the class)."""
@@ -113,19 +113,19 @@ class ARDNormal(TorchDistribution):
             self._validate_sample(value)
         if self.precision is None:
             shape = torch.broadcast_shapes(value.shape, self.batch_shape)
-            return (-0.5 * (value.square() + EPSILON).log() - 0.5 * math.log(2 * math.pi * math.e)).expand(shape)
+            return (-0.5 * ((value.square() + EPSILON).log() + math.log(2 * math.pi * math.e))).expand(shape)
         return 0.5 * (self.precision.log() - self.precision * value.square() - math.log(2 * math.pi))
 
     def _given(self) -> Tensor:
         if self.precision is None:
-            raise NotImplementedError("ARDNormal without a precision has no moments: give one, or ask the posterior")
+            raise NotImplementedError("ARDNormal without a precision has no moments: give it a precision")
         return self.precision
 
 
 def _kl(q: DropoutNormal, p: ARDNormal) -> Tensor:
     shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
     if p.precision is None:
-        return weight_kl(q.loc, q.log_var, ARD, variance=q.sigma2, keep=q.keep).expand(shape)
+        return weight_kl(q.loc, q.log_var, ard, variance=q.sigma2, keep=q.keep).expand(shape)
     q = q if q.batch_shape == shape else q.expand(shape)
     return gaussian_kl(q.loc, q.log_var, p.precision, variance=q.sigma2, keep=q.keep)
 

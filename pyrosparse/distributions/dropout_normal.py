@@ -19,8 +19,9 @@ __all__ = ["DropoutNormal"]
 class DropoutNormal(TorchDistribution):
     r"""Posterior :math:`w \sim N(\mu, \sigma^2)`, parametrised by :math:`\mu` and :math:`\log \sigma^2`.
 
-    Its dropout rate is alpha = sigma^2 / mu^2 (Molchanov, Ashukha & Vetrov, 2017). Where ``keep`` is False the weight
-    is exactly 0: mean, variance, entropy, log_prob and every KL are 0 there, and no gradient reaches it.
+    Its dropout rate is alpha = sigma^2 / mu^2 (Molchanov, Ashukha & Vetrov, 2017). Where ``keep`` is False
+    the weight is exactly 0: mean, variance, entropy, log_prob and every KL are 0 there, and no gradient
+    reaches it.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ class DropoutNormal(TorchDistribution):
             self.loc, self.log_var = broadcast_all(loc, log_var)
         if keep is not None:
             if keep.dtype != torch.bool:
-                raise ValueError(f"DropoutNormal: keep must be a bool tensor, not {keep.dtype}; pass mask.bool()")
+                raise ValueError(f"DropoutNormal: keep is {keep.dtype}, not torch.bool; pass keep.bool()")
             keep = keep if keep.shape == self.loc.shape else keep.expand(self.loc.shape)
         self.keep = keep
         self._sigma2: tuple[Tensor, int] | None = None
@@ -101,7 +102,7 @@ class DropoutNormal(TorchDistribution):
         """``sigma``, 0 where not kept."""
         return self._kept(torch.exp(0.5 * self.log_var))
 
-    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draw ``mu + sigma * noise``, exactly 0 where not kept."""
         shape = self._extended_shape(torch.Size(sample_shape))
         noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
@@ -133,4 +134,5 @@ class DropoutNormal(TorchDistribution):
 def _normal(q: DropoutNormal, p: Normal) -> Tensor:
     shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
     q = q if q.batch_shape == shape else q.expand(shape)
-    return gaussian_kl(q.loc - p.loc, q.log_var, p.scale.square().reciprocal(), variance=q.sigma2, keep=q.keep)
+    precision = p.scale.square().reciprocal()
+    return gaussian_kl(q.loc - p.loc, q.log_var, precision, variance=q.sigma2, keep=q.keep)

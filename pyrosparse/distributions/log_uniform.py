@@ -11,6 +11,7 @@ from torch.distributions import Normal, constraints, register_kl
 
 from pyrosparse.distributions.dropout_normal import DropoutNormal
 from pyrosparse.distributions.kl import EPSILON, FORMS, KLForm, weight_kl
+from pyrosparse.errors import PriorError
 
 __all__ = ["LOG_RANGE", "LogUniform", "draw_log_uniform"]
 
@@ -18,7 +19,9 @@ LOG_RANGE = 20.0
 """Width in nats of the range of log|w| from which the surrogate draws are taken."""
 
 
-def draw_log_uniform(shape: torch.Size, dtype: torch.dtype | None, device: torch.device | str | None) -> Tensor:
+def draw_log_uniform(
+    shape: torch.Size, *, dtype: torch.dtype | None, device: torch.device | str | None
+) -> Tensor:
     """Draw ``w`` with log|w| uniform on [-20, 0] and a random sign."""
     magnitude = torch.rand(shape, dtype=dtype, device=device).sub_(1.0).mul_(LOG_RANGE).exp_()
     return torch.where(torch.rand(shape, dtype=dtype, device=device) < 0.5, -magnitude, magnitude)
@@ -30,9 +33,9 @@ class LogUniform(TorchDistribution):
     Kingma, Salimans & Welling (2015); Molchanov, Ashukha & Vetrov (2017). The KL from a Gaussian depends on
     alpha = variance / mean^2 alone and is normalised to 0 at alpha = infinity.
 
-    ``log_prob(w) = -log(w^2 + 1e-16)/2``, up to the constant that an improper density does not have. There is
-    nothing to sample from: ``sample`` is a **surrogate**, log|w| uniform on [-20, 0] with a random sign, which
-    exists so that traces, prototypes and ``Predictive`` run; do not read its moments as the prior's.
+    ``log_prob(w) = -log(w^2 + 1e-16)/2``, up to the constant that an improper density does not have. There
+    is nothing to sample from: ``sample`` is a **surrogate**, log|w| uniform on [-20, 0] with a random sign,
+    which exists so that traces, prototypes and ``Predictive`` run; do not read its moments as the prior's.
 
     Parameters
     ----------
@@ -54,6 +57,9 @@ class LogUniform(TorchDistribution):
         device: torch.device | str | None = None,
         validate_args: bool | None = None,
     ) -> None:
+        if kl not in set(KLForm):
+            names = ", ".join(repr(form.value) for form in KLForm)
+            raise PriorError(f"LogUniform: kl={kl!r} is unknown; choose one of {names}")
         self.kl = KLForm(kl)
         self.dtype, self.device = dtype, device
         super().__init__(torch.Size(), validate_args=validate_args)
@@ -70,10 +76,11 @@ class LogUniform(TorchDistribution):
         new._validate_args = self._validate_args
         return new
 
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: Any = ()) -> Tensor:
         """Surrogate draws: log|w| uniform on [-20, 0], random sign."""
         with torch.no_grad():
-            return draw_log_uniform(self._extended_shape(torch.Size(sample_shape)), self.dtype, self.device)
+            shape = self._extended_shape(torch.Size(sample_shape))
+            return draw_log_uniform(shape, dtype=self.dtype, device=self.device)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return ``-log|w|``, guarded at 0 by adding 1e-16 to w^2; unnormalised."""

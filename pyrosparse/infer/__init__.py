@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyrosparse.infer.elbo import ELBOTerms, SparseELBO
 from pyrosparse.infer.evaluate import Metrics, evaluate
 from pyrosparse.infer.fit import Fit, FitState, fit
+from pyrosparse.infer.predict import Prediction, predict
 from pyrosparse.infer.train import train
 
-__all__ = ["ELBOTerms", "Fit", "FitState", "Metrics", "SparseELBO", "evaluate", "fit", "train"]
+__all__ = ["ELBOTerms", "Fit", "FitState", "Metrics", "Prediction", "SparseELBO", "evaluate", "fit", "predict", "train"]

@@ -28,7 +28,7 @@ from pyrosparse.infer.train import _length
 from pyrosparse.model import SparseModel
 from pyrosparse.poutine import local_reparam
 from pyrosparse.poutine.parameters import unexposed
-from pyrosparse.prune.shrink import Shrinker, cut_to
+from pyrosparse.pruning.shrink import Shrinker, cut_to
 
 __all__ = ["Fit", "FitState", "fit"]
 

@@ -16,7 +16,7 @@ from pyrosparse.infer.progress import Bar
 from pyrosparse.infer.schedules import Schedule
 from pyrosparse.likelihoods import Categorical, Likelihood
 
-__all__ = ["descend", "train"]
+__all__ = ["Best", "descend", "train"]
 
 
 def train(
@@ -126,3 +126,17 @@ def _length(loader: Iterable[object]) -> int:
     if len(loader) == 0:
         raise FitError("the loader yields no batch: give it data, or a smaller batch size with drop_last")
     return len(loader)
+
+
+class Best:
+    """The state of a network with the lowest error so far."""
+
+    def __init__(self) -> None:
+        self.error = float("inf")
+        self.state: dict[str, Tensor] | None = None
+
+    def offer(self, error: float, state: dict[str, Tensor]) -> None:
+        """Keep a copy of ``state`` if its error is lower than any before."""
+        if error < self.error:
+            self.error = error
+            self.state = {name: value.detach().clone() for name, value in state.items()}

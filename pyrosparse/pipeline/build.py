@@ -5,25 +5,39 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pyrosparse import models
 from pyrosparse.config.reader import known_priors
-from pyrosparse.config.tables import Config, PriorChoice
+from pyrosparse.config.tables import Config, Model, PriorChoice, Teacher
 from pyrosparse.data import Dataset, TensorLoader, load
 from pyrosparse.errors import ConfigError, DataError, NetworkError
+from pyrosparse.guides import AutoSparse
+from pyrosparse.infer.schedules import Schedule, named
+from pyrosparse.infer.settings import FitSettings, pick_device
 from pyrosparse.likelihoods import Categorical
 from pyrosparse.model import SparseModel
 from pyrosparse.priors import Prior
 
-__all__ = ["check_fits", "check_onnx", "dataset", "device", "loader", "network", "sparse_model", "weights"]
+__all__ = [
+    "check_fits",
+    "check_model",
+    "check_onnx",
+    "dataset",
+    "device",
+    "loader",
+    "network",
+    "site_schedules",
+    "sparse_pair",
+    "teacher",
+    "weights",
+]
 
 EVALUATION_BATCH = 1000
 
@@ -36,37 +50,32 @@ def dataset(config: Config) -> Dataset:
 def loader(x: Tensor, y: Tensor, config: Config, *, train: bool = False, where: torch.device) -> TensorLoader:
     """Batches: shuffled, shifted and of the configured size for training, plain and large otherwise."""
     if train:
-        return TensorLoader(
-            x, y, config.data.batch_size, shuffle=True, shift=config.data.shift, device=where
-        )
+        return TensorLoader(x, y, config.data.batch_size, shuffle=True, shift=config.data.shift, device=where)
     return TensorLoader(x, y, EVALUATION_BATCH, shuffle=False, device=where)
 
 
 def device(config: Config) -> torch.device:
-    """The device of ``device``; ``"auto"`` is CUDA where there is one.
+    """Find the device of ``device``; ``"auto"`` is CUDA where there is one.
 
     :raises ConfigError: when torch does not know it or does not have it.
     """
-    name = config.device
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(name)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(f"device = {name!r} cannot be used ({first}): give auto, cpu or cuda") from error
-    return found
+    return pick_device(config.device)
 
 
-def network(name: str, args: Mapping[str, Any]) -> nn.Module:
+def network(key: str, table: Model | Teacher) -> nn.Module:
     """Build a network of the zoo, or call the user's ``"module:factory"``, found from the current folder too.
 
+    :param key: the table in the configuration, for messages.
+    :param table: has the name and the arguments.
     :raises ConfigError: when there is no such module or factory.
     :raises NetworkError: when the factory fails or gives no :class:`torch.nn.Module`.
     """
+    name = table.name
     if ":" not in name:
-        return models.build(name, **args)
+        try:
+            return models.build(name, **table.args)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"{key}.args = {table.args} do not make a {name}: {error}") from error
     module_name, _, factory_name = name.partition(":")
     with _current_folder():
         try:
@@ -75,18 +84,22 @@ def network(name: str, args: Mapping[str, Any]) -> nn.Module:
             module = importlib.import_module(module_name)
         except (ImportError, ValueError) as error:
             raise ConfigError(
-                f"model.name = {name!r}: module {module_name!r} cannot be imported ({error}); "
+                f"{key}.name = {name!r}: module {module_name!r} cannot be imported ({error}); "
                 f"it is looked for in {os.getcwd()} and in the installed packages"
             ) from error
     factory = getattr(module, factory_name, None)
     if not callable(factory):
-        raise ConfigError(f"model.name = {name!r}: {module_name} has no function {factory_name!r}")
+        raise ConfigError(f"{key}.name = {name!r}: {module_name} has no function {factory_name!r}")
     try:
-        built = factory(**args)
+        built = factory(**table.args)
     except Exception as error:
-        raise NetworkError(f"model.name = {name!r}: the factory failed with {type(error).__name__}: {error}") from error
+        raise NetworkError(
+            f"{key}.name = {name!r}: the factory failed with {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(built, nn.Module):
-        raise NetworkError(f"model.name = {name!r} gives a {type(built).__name__}: it must give a torch.nn.Module")
+        raise NetworkError(
+            f"{key}.name = {name!r} gives a {type(built).__name__}: it must give a torch.nn.Module"
+        )
     return built
 
 
@@ -110,13 +123,17 @@ def check_fits(built: nn.Module, name: str, data: Dataset) -> None:
     rows = min(2, data.num_train)
     if not isinstance(output, Tensor) or output.dim() != 2 or output.shape[0] != rows:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise DataError(f"the network {name} gives {shape} for {rows} examples: it must give logits of shape (B, classes)")
+        raise DataError(
+            f"the network {name} gives {shape} for {rows} examples: it must give logits of shape (B, classes)"
+        )
     if output.is_complex():
-        raise DataError(f"the network {name} gives complex outputs: end it with a layer that gives real logits")
+        raise DataError(
+            f"the network {name} gives complex outputs: end it with a layer that gives real logits"
+        )
     if output.shape[1] < data.num_classes:
         raise DataError(
-            f"the network {name} has {output.shape[1]} outputs and {data.name} has {data.num_classes} classes: "
-            "give it one output a class"
+            f"the network {name} has {output.shape[1]} outputs and {data.name} has {data.num_classes} "
+            "classes: give it one output a class"
         )
 
 
@@ -147,10 +164,10 @@ def prior(choice: PriorChoice) -> Prior:
     return made
 
 
-def sparse_model(config: Config, dense: nn.Module, num_data: int) -> SparseModel:
-    """The network with its priors and a categorical likelihood."""
+def sparse_pair(config: Config, dense: nn.Module, num_data: int) -> tuple[SparseModel, AutoSparse]:
+    """Put the priors of ``[prior]`` and a categorical likelihood on a network, and make its guide."""
     table = config.prior
-    return SparseModel(
+    model = SparseModel(
         dense,
         prior(table),
         Categorical(num_data=num_data),
@@ -158,17 +175,52 @@ def sparse_model(config: Config, dense: nn.Module, num_data: int) -> SparseModel
         exclude=table.exclude,
         priors={pattern: prior(choice) for pattern, choice in table.layers.items()},
     )
+    return model, AutoSparse(model, log_var=config.fit.log_var)
 
 
-def check_onnx() -> None:
+def site_schedules(config: Config) -> dict[str, Schedule]:
+    """KL schedules of ``[fit.kl_layers]`` by the site's name or pattern."""
+    return {
+        f"{layer}.weight" if layer else "weight": named(table.name, **table.args)
+        for layer, table in config.fit.kl_layers.items()
+    }
+
+
+def check_model(config: Config, dense: nn.Module) -> None:
+    """See that priors, patterns and schedules fit the network, before any training.
+
+    :raises NetworkError: nothing to sparsify, or a pattern that fits no layer.
+    :raises PriorError: a prior on a layer that it cannot serve.
+    :raises ConfigError: a schedule for a layer that has no prior.
+    """
+    model, _ = sparse_pair(config, dense, num_data=1)
+    FitSettings(epochs=config.fit.epochs, site_schedules=site_schedules(config)).schedules_of(model.sites)
+
+
+def teacher(config: Config, data: Dataset) -> nn.Module | None:
+    """Build the network of ``[fit.teacher]`` and see that it fits the data."""
+    table = config.fit.teacher
+    if table is None:
+        return None
+    built = network("fit.teacher", table)
+    check_fits(built, table.name, data)
+    if table.weights is not None:
+        weights(built, table.weights)
+    return built
+
+
+def check_onnx(data: Dataset) -> None:
     """See that ONNX networks can be written and run.
 
-    :raises ConfigError: when a package is missing, with the command that installs it.
+    :raises ConfigError: for complex data, which ONNX does not know, or when a package is missing.
     """
+    if data.x_train.is_complex():
+        raise ConfigError("export.onnx: ONNX has no complex layers; set export.onnx = false")
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"export.onnx needs {', '.join(missing)}: pip install 'pyrosparse[onnx]', or set export.onnx = false"
+            f"export.onnx needs {', '.join(missing)}: pip install 'pyrosparse[onnx]', or set "
+            "export.onnx = false"
         )
 
 

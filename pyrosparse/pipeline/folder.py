@@ -55,7 +55,9 @@ class RunFolder:
         """
         folder = cls(path)
         if not (folder / "config.toml").is_file():
-            raise DataError(f"{path} is not the folder of a run (it has no config.toml): see `pyrosparse run --help`")
+            raise DataError(
+                f"{path} is not the folder of a run (it has no config.toml): see `pyrosparse run --help`"
+            )
         folder._read_metrics()
         return folder
 
@@ -83,7 +85,8 @@ class RunFolder:
                 file.write(b"\0" * 4096)
         except OSError as error:
             raise ConfigError(
-                f"the folder {self.path} cannot be written to: {error.strerror or error}; give another with --out"
+                f"the folder {self.path} cannot be written to: {error.strerror or error}; give another "
+                "with --out"
             ) from error
 
     def clear(self, stages: Iterable[str]) -> None:
@@ -112,7 +115,7 @@ class RunFolder:
         return next((row for row in self.metrics.get("stages", []) if row["name"] == name), {})
 
     def finish(self, stage: str, record: Mapping[str, Any] | None = None, **others: Any) -> None:
-        """Write down that a stage is done, with its record and other entries of the metrics, in one atomic step."""
+        """Write down that a stage is done, with its row and other entries of the metrics, in one step."""
         rows = [row for row in self.metrics.get("stages", []) if row["name"] != stage]
         if record is not None:
             rows.append({"name": stage, **record})
@@ -150,8 +153,8 @@ class RunFolder:
             os.replace(temporary, target)
         except OSError as error:
             raise CheckpointError(
-                f"{target} could not be written: {error.strerror or error}; what was finished before is kept, "
-                "go on with --resume once there is room"
+                f"{target} could not be written: {error.strerror or error}; what was finished before is "
+                "kept, go on with --resume once there is room"
             ) from error
         finally:
             temporary.unlink(missing_ok=True)
@@ -164,7 +167,9 @@ class RunFolder:
         try:
             self.metrics = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise CorruptFileError(f"{path} is not JSON ({error}): start the run anew with --overwrite") from error
+            raise CorruptFileError(
+                f"{path} is not JSON ({error}): start the run anew with --overwrite"
+            ) from error
 
 
 def versions() -> dict[str, str]:

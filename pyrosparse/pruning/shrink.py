@@ -10,9 +10,9 @@ from torch import Tensor
 from pyrosparse.guides.auto import AutoSparse
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family
 from pyrosparse.model import SparseModel
-from pyrosparse.prune.graph import Links, UnitLink, find_links
-from pyrosparse.prune.removal import LinkCut, Removal, plan_removal
-from pyrosparse.prune.surgery import Cutter, cut_network
+from pyrosparse.pruning.graph import Links, UnitLink, find_links
+from pyrosparse.pruning.removal import LinkCut, Removal, plan_removal
+from pyrosparse.pruning.surgery import Cutter, cut_network
 
 __all__ = ["Shrinker", "cut_to"]
 

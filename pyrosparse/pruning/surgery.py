@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyrosparse.layers import axes
 from pyrosparse.nn import SelectLinear
-from pyrosparse.prune.removal import LinkCut, Removal
+from pyrosparse.pruning.removal import LinkCut, Removal
 
 __all__ = ["Cutter", "cut_network"]
 

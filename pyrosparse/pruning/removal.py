@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.layers import axes
-from pyrosparse.prune.graph import Links, UnitLink
+from pyrosparse.pruning.graph import Links, UnitLink
 from pyrosparse.text import table
 
 __all__ = ["LinkCut", "Removal", "plan_removal"]
@@ -73,7 +73,7 @@ def plan_removal(
     removal may cause another. At least one unit of each layer stays.
 
     :param network: biases are read from it; it is not changed.
-    :param links: from :func:`~pyrosparse.prune.graph.find_links`.
+    :param links: from :func:`~pyrosparse.pruning.graph.find_links`.
     :param masks: layer → boolean mask of its weight; layers without an entry count as alive.
     :param weights: layer → weight, 0 where the mask is False.
     :param cuttable: layer → boolean, units that may go (the consumer's name for input features); all when None.

@@ -1,0 +1,42 @@
+"""What every benchmark needs: versions, JSON, MNIST."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results"
+CACHE = FOLDER / "cache"
+
+
+def environment() -> dict[str, Any]:
+    """Versions and the kind of machine; no names, no paths."""
+    packages = ("torch", "pyro-ppl", "numpy", "scipy", "constriction", "scikit-learn")
+    return {
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+    }
+
+
+def write(name: str, result: dict[str, Any]) -> Path:
+    """Write a result as JSON into benchmarks/results."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / name
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def mnist_folder() -> Path:
+    """Folder with the four MNIST idx files: $PYROSPARSE_DATA/mnist, or ../shared/data/mnist beside the checkout."""
+    root = os.environ.get("PYROSPARSE_DATA")
+    folder = Path(root) / "mnist" if root else FOLDER.parent.parent / "shared" / "data" / "mnist"
+    if not folder.is_dir():
+        raise SystemExit(f"no MNIST in {folder}: set PYROSPARSE_DATA to a folder with mnist/*.gz")
+    return folder

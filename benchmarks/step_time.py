@@ -1,0 +1,156 @@
+"""Milliseconds a step on LeNet-300-100: deterministic, Sparse VD by hand, `fit`, and stock Pyro SVI.
+
+All variants run in one process and in turn, so that what else the machine does hits all of them; medians over
+rounds. The hand-written Sparse VD is plain torch with local reparameterisation, the published sigmoid
+approximation of the KL and fused Adam; `fit` uses the exact KL. Nothing is shrunk: this is the first epoch's step.
+
+    python benchmarks/step_time.py [--rounds 30] [--steps 20] [--batch 100] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import pyro
+import torch
+import torch.nn.functional as F
+from common import environment, write
+from pyro.infer import SVI
+from torch import Tensor, nn
+
+import pyrosparse as ps
+from pyrosparse import guides, models
+from pyrosparse.infer.fit import _Run
+from pyrosparse.infer.settings import FitSettings
+from pyrosparse.poutine import local_reparam
+from pyrosparse.poutine.parameters import unexposed
+
+NUM_DATA = 60_000
+
+
+class HandLinear(nn.Module):
+    """Sparse VD layer as one would write it in plain torch."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(layer.weight.detach().clone())
+        self.log_var = nn.Parameter(torch.full_like(self.weight, -6.0))
+        self.bias = nn.Parameter(layer.bias.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Draw the pre-activation."""
+        mean = F.linear(x, self.weight, self.bias)
+        variance = F.linear(x * x, self.log_var.exp())
+        return mean + torch.sqrt(variance + 1e-8) * torch.randn_like(mean)
+
+    def kl(self) -> Tensor:
+        """Sigmoid approximation of Molchanov et al. (2017)."""
+        log_alpha = self.log_var - torch.log(self.weight**2 + 1e-16)
+        k1, k2, k3 = 0.63576, 1.87320, 1.48695
+        return -(k1 * torch.sigmoid(k2 + k3 * log_alpha) - 0.5 * torch.log1p(torch.exp(-log_alpha)) - k1).sum()
+
+
+def by_hand(network: nn.Sequential, *, fused: bool) -> Callable[[Tensor, Tensor], None]:
+    """One step of Sparse VD in plain torch."""
+    hand = nn.Sequential(*(HandLinear(m) if isinstance(m, nn.Linear) else m for m in network))
+    layers = [m for m in hand if isinstance(m, HandLinear)]
+    optimizer = torch.optim.Adam(hand.parameters(), lr=1e-3, fused=fused)
+
+    def step(x: Tensor, y: Tensor) -> None:
+        loss = F.cross_entropy(hand(x), y) + sum(layer.kl() for layer in layers) / NUM_DATA
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def deterministic(network: nn.Module) -> Callable[[Tensor, Tensor], None]:
+    """One step of ordinary training."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+
+    def step(x: Tensor, y: Tensor) -> None:
+        loss = F.cross_entropy(network(x), y)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def pair(network: nn.Module) -> tuple[ps.SparseModel, guides.AutoSparse]:
+    """A fresh model and guide."""
+    model = ps.SparseModel(network, ps.priors.LogUniform(), ps.likelihoods.Categorical(num_data=NUM_DATA))
+    return model, guides.AutoSparse(model)
+
+
+def by_fit(network: nn.Module, x: Tensor, y: Tensor) -> Callable[[Tensor, Tensor], None]:
+    """One step of `fit`, exactly as its loop takes it."""
+    run = _Run(*pair(network), ps.data.TensorLoader(x, y, len(x)), None, FitSettings(epochs=10**6, device="cpu"))
+
+    def step(x: Tensor, y: Tensor) -> None:
+        with unexposed(), pyro.validation_enabled(False):
+            run._step(x, y, 1)
+
+    return step
+
+
+def by_svi(network: nn.Module) -> Callable[[Tensor, Tensor], None]:
+    """One step of stock `pyro.infer.SVI` with `SparseELBO` and `pyro.optim`."""
+    model, guide = pair(network)
+    svi = SVI(model, local_reparam(guide), pyro.optim.Adam({"lr": 1e-3, "fused": True}), ps.SparseELBO())
+
+    def step(x: Tensor, y: Tensor) -> None:
+        with pyro.validation_enabled(False):
+            svi.step(x, y)
+
+    return step
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--out", default="step_time.json")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    x, y = torch.rand(options.batch, 1, 28, 28), torch.randint(10, (options.batch,))
+    network = models.lenet_300_100()
+    steps = {
+        "deterministic": deterministic(models.lenet_300_100()),
+        "by hand, Adam": by_hand(network, fused=False),
+        "by hand, fused Adam": by_hand(network, fused=True),
+        "fit": by_fit(network, x, y),
+        "stock SVI": by_svi(network),
+    }
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _round in range(options.rounds + 2):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            for _ in range(options.steps):
+                step(x, y)
+            times[name].append(1000 * (time.perf_counter() - start) / options.steps)
+    medians = {name: statistics.median(values[2:]) for name, values in times.items()}
+    base = medians["by hand, fused Adam"]
+    rows = {
+        name: {
+            "ms": round(ms, 3),
+            "spread_ms": [round(min(times[name][2:]), 3), round(max(times[name][2:]), 3)],
+            "to_by_hand_fused": round(ms / base, 3),
+            "to_deterministic": round(ms / medians["deterministic"], 3),
+        }
+        for name, ms in medians.items()
+    }
+    for name, row in rows.items():
+        print(f"{name:22} {row['ms']:7.2f} ms  {row['to_by_hand_fused']:.2f} of by hand, {row['to_deterministic']:.2f} of deterministic")
+    write(options.out, {"claim": "step time, LeNet-300-100", "batch": options.batch, "threads": 1, "rounds": options.rounds, "steps": options.steps, "rows": rows, **environment()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""A quantisation-aware ending: the last epochs are trained with the weights as the file will have them."""
+
+from __future__ import annotations
+
+from copy import copy, deepcopy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pyrosparse.coding.precision import layer_steps
+from pyrosparse.errors import ConfigError
+from pyrosparse.infer.evaluate import Batches, evaluate_function
+from pyrosparse.infer.schedules import Schedule, linear_decay
+from pyrosparse.infer.train import Best, descend
+from pyrosparse.likelihoods import Categorical, Likelihood
+from pyrosparse.pruning.pruned import Pruned
+
+__all__ = ["quantise_aware"]
+
+
+def quantise_aware(
+    pruned: Pruned,
+    loader: Batches,
+    *,
+    c: float,
+    epochs: int,
+    lr: float = 5e-3,
+    lr_schedule: Schedule | None = None,
+    likelihood: Likelihood | None = None,
+    val_loader: Batches | None = None,
+    progress: bool = True,
+) -> Pruned:
+    r"""Train the kept weights through their own rounding, with the masks fixed.
+
+    The network runs with :math:`\Delta\,\mathrm{round}(w/\Delta)`, where :math:`\Delta` is the layer's
+    step ``c·σ``, and the gradient passes the rounding as if it were not there (straight-through: Bengio,
+    Léonard and Courville, 2013). Weights that round to 0 may come back.
+
+    :param pruned: with posterior standard deviations; left as it is.
+    :param loader: yields ``(x, y)``; soft labels keep small networks from over-fitting here.
+    :param c: step of each layer in units of its median posterior standard deviation.
+    :param epochs: passes over the data.
+    :param lr: learning rate of Adam in units of each layer's step.
+    :param lr_schedule: factor on it by the progress of the run; linear to 0 when None.
+    :param likelihood: labels with logits when None.
+    :param val_loader: validation data: with it the best epoch is returned, which may be the start.
+    :param progress: whether to show a bar.
+    :returns: the same with trained weights that are multiples of the steps: save it with the same ``c``.
+    """
+    if not c > 0:
+        raise ConfigError(
+            f"quantise_aware: c is {c}; give a positive number of posterior standard deviations"
+        )
+    network = deepcopy(pruned.network)
+    model = likelihood or Categorical(num_data=1)
+    steps = layer_steps({k: v.detach().cpu() for k, v in network.state_dict().items()}, pruned.sigma, c)
+    weights = {site: network.get_parameter(site) for site in steps}
+    alive = {site: weight.detach() != 0 for site, weight in weights.items()}
+    optimizer = torch.optim.Adam(_groups(network, steps, lr))
+    best = Best()
+
+    def run(x: Tensor) -> Tensor:
+        rounded = {s: _round(w * alive[s], steps[s]) for s, w in weights.items()}
+        return functional_call(network, rounded, (x,))
+
+    def validate() -> float | None:
+        if val_loader is None:
+            return None
+        network.eval()
+        device = next(network.parameters()).device
+        error = evaluate_function(run, val_loader, model, device).error
+        best.offer(error, network.state_dict())
+        return error
+
+    validate()
+    descend(
+        network,
+        lambda x, y: -model.log_prob(run(x), y).mean(),
+        optimizer,
+        loader,
+        epochs=epochs,
+        lr_schedule=lr_schedule or linear_decay(hold=0.0),
+        validate=validate,
+        label="quantise",
+        progress=progress,
+    )
+    if best.state is not None:
+        network.load_state_dict(best.state)
+    with torch.no_grad():
+        for site, weight in weights.items():
+            weight.copy_(_round(weight * alive[site], steps[site]))
+    report = copy(pruned.report)
+    report.error = best.error if best.state is not None else None
+    return replace(pruned, network=network.eval(), report=report)
+
+
+def _round(weight: Tensor, step: float) -> Tensor:
+    """Nearest multiple of the step; its gradient is that of the identity."""
+    return weight + (torch.round(weight.detach() / step) * step - weight.detach())
+
+
+def _groups(network: nn.Module, steps: dict[str, float], lr: float) -> list[dict[str, object]]:
+    """One group a parameter: each moves in units of its layer's step."""
+    smallest = min(steps.values())
+    groups: list[dict[str, object]] = []
+    for name, parameter in network.named_parameters():
+        layer = f"{name.rpartition('.')[0]}.weight"
+        rate = lr * steps.get(name, steps.get(layer, smallest))
+        groups.append({"params": [parameter], "lr": rate, "base_lr": rate})
+    return groups

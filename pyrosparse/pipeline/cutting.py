@@ -1,0 +1,122 @@
+"""The stages that make the network smaller: prune, fine-tune, and the curve of error against bytes."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pyrosparse import coding
+from pyrosparse.errors import PyrosparseWarning
+from pyrosparse.infer import evaluate
+from pyrosparse.pipeline import build
+from pyrosparse.pipeline.context import Clock, Context
+from pyrosparse.pipeline.fitting import Fitting
+from pyrosparse.pipeline.measure import in_file, sizes
+from pyrosparse.posterior import read
+from pyrosparse.pruning import Pruned, fine_tune, prune
+
+__all__ = ["Cutting"]
+
+
+class Cutting:
+    """Makes each network once, or again from what an earlier run has left."""
+
+    def __init__(self, run: Context, fitting: Fitting) -> None:
+        self.run, self.fitting = run, fitting
+
+    @cached_property
+    def plan(self) -> Pruned:
+        """What the settings ask for; nothing is written."""
+        table = self.run.config.prune
+        model, guide = self.fitting.posterior
+        if table.budget_bytes is not None:
+            return prune(model, guide, budget=table.budget_bytes, val_loader=self.run.val)
+        return prune(
+            model, guide, threshold=table.threshold, val_loader=self.run.val, tolerance=table.tolerance
+        )
+
+    @cached_property
+    def pruned(self) -> Pruned:
+        """The pruned network, written down."""
+        run = self.run
+        if run.folder.finished("prune"):
+            known = float(run.folder.metrics["threshold"])
+            return prune(*self.fitting.posterior, threshold=known, val_loader=run.val)
+        clock = Clock()
+        pruned = self.plan
+        report = pruned.report.to_dict()
+        run.write_state("pruned.safetensors", pruned.network)
+        self._write_posterior(pruned)
+        run.finish(
+            "prune",
+            pruned.network,
+            clock(),
+            threshold=report["threshold"],
+            layers=report["layers"],
+            prune=report,
+            units={
+                "original": [layer["original_units"] for layer in report["layers"]],
+                "kept": [layer["units"] for layer in report["layers"]],
+            },
+            notes=report["notes"],
+        )
+        return pruned
+
+    @cached_property
+    def small(self) -> Pruned:
+        """The network that goes into the file: fine-tuned, if there are epochs for it."""
+        run, table = self.run, self.run.config.fine_tune
+        if not table.epochs:
+            return self.pruned
+        tuned = self.pruned
+        if run.folder.finished("fine_tune"):
+            tuned = fine_tune(self.pruned, run.train, epochs=0, lr=table.lr)  # a copy
+            build.weights(tuned.network, str(run.folder / "fine_tuned.safetensors"))
+            return tuned
+        run.seed("fine_tune")
+        clock = Clock()
+        tuned = fine_tune(self.pruned, run.train, epochs=table.epochs, lr=table.lr, val_loader=run.val)
+        run.write_state("fine_tuned.safetensors", tuned.network)
+        run.finish("fine_tune", tuned.network, clock())
+        return tuned
+
+    def curve(self) -> None:
+        """Measure validation error and bytes at a row of thresholds, without fine-tuning."""
+        run = self.run
+        if run.folder.finished("curve"):
+            return
+        c = run.folder.stage("file").get("c")
+        chosen = float(run.folder.metrics["threshold"])
+        points = []
+        for threshold in sorted({*run.config.prune.curve, chosen}):
+            with warnings.catch_warnings(record=True) as caught, tempfile.TemporaryDirectory() as place:
+                warnings.simplefilter("always", PyrosparseWarning)
+                pruned = prune(*self.fitting.posterior, threshold=threshold)
+                info = coding.save(Path(place) / "point.psz", pruned, c=c)
+                network = in_file(pruned, c)
+            points.append(
+                {
+                    "threshold": threshold,
+                    "kept": pruned.report.kept,
+                    "nonzero": sizes(network)["nonzero"],
+                    "bytes": info.bytes,
+                    "val_error": evaluate(network, run.val).error,
+                    "notes": [str(w.message) for w in caught if issubclass(w.category, PyrosparseWarning)],
+                }
+            )
+        run.folder.finish("curve", curve=points)
+        run.say(f"curve      {len(points)} thresholds")
+
+    def _write_posterior(self, pruned: Pruned) -> None:
+        tensors: dict[str, Tensor] = {}
+        for site, posterior in read(*self.fitting.posterior).items():
+            tensors[f"{site}/mean"] = posterior.mean()
+            tensors[f"{site}/std"] = posterior.std()
+            tensors[f"{site}/relevance"] = posterior.relevance()
+            tensors[f"{site}/keep"] = pruned.masks[site].to(torch.uint8)
+        self.run.write_tensors("posterior.safetensors", tensors)

@@ -1,0 +1,88 @@
+"""The stages that write files and look at them: the .psz file, ONNX, the test data, the report."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from pyrosparse import coding, report
+from pyrosparse.export import export_onnx
+from pyrosparse.pipeline import build
+from pyrosparse.pipeline.context import Clock, Context
+from pyrosparse.pipeline.cutting import Cutting
+from pyrosparse.pipeline.fitting import Fitting
+from pyrosparse.pipeline.measure import agree, error_of, in_file, mean_network, onnx_outputs, outputs
+
+__all__ = ["Files"]
+
+
+class Files:
+    """Writes each file once and compares it with the network in memory."""
+
+    def __init__(self, run: Context, fitting: Fitting, cutting: Cutting) -> None:
+        self.run, self.fitting, self.cutting = run, fitting, cutting
+
+    def psz(self) -> None:
+        """Write network.psz, read it back and compare."""
+        run, table = self.run, self.run.config.file
+        path = run.folder / "network.psz"
+        if run.folder.finished("file"):
+            return
+        clock = Clock()
+        small = self.cutting.small
+        info = coding.save(path, small, c=table.c, val_loader=run.val, tolerance=table.tolerance)
+        network = self.reloaded()
+        agree("file", outputs(in_file(small, info.c), run.data.x_val), outputs(network, run.data.x_val), path)
+        described = info.to_dict() | {"path": path.name}
+        run.finish("file", network, clock(), record={"bytes": info.bytes, "c": info.c}, file=described)
+
+    def reloaded(self) -> nn.Module:
+        """The network as it is in the file."""
+        path = self.run.folder / "network.psz"
+        known = coding.info(path).architecture
+        return coding.load(path, network=None if known else build.network("model", self.run.config.model))
+
+    def onnx(self) -> None:
+        """Write network.onnx from the network of the file and compare."""
+        run = self.run
+        path = run.folder / "network.onnx"
+        if not run.config.export.onnx or run.folder.finished("onnx"):
+            return
+        clock = Clock()
+        network = self.reloaded()
+        export_onnx(network, path, run.data.x_val[:8])
+        logits = onnx_outputs(path, run.data.x_val)
+        agree("onnx", outputs(network, run.data.x_val), logits, path)
+        error = error_of(logits, run.data.y_val)
+        run.finish("onnx", network, clock(), record={"bytes": path.stat().st_size}, error=error)
+
+    def test(self) -> None:
+        """Touch the test data, once: score the network of every stage, compare the files with memory."""
+        run = self.run
+        if run.folder.finished("test"):
+            return
+        x, y = run.data.x_test, run.data.y_test
+        small = self.cutting.small
+        memory = outputs(in_file(small, run.folder.stage("file").get("c")), x)
+        logits = {
+            "dense": outputs(self.fitting.dense, x),
+            "fit": outputs(mean_network(*self.fitting.posterior), x),
+            "prune": outputs(self.cutting.pruned.network, x),
+            "file": outputs(self.reloaded(), x),
+        }
+        agreement = {"file": agree("file", memory, logits["file"], run.folder / "network.psz")}
+        if run.folder.stage("teacher") and self.fitting.teacher is not None:
+            logits["teacher"] = outputs(self.fitting.teacher, x)
+        if run.folder.stage("fine_tune"):
+            logits["fine_tune"] = outputs(small.network, x)
+        if run.folder.stage("onnx"):
+            logits["onnx"] = onnx_outputs(run.folder / "network.onnx", x)
+            agreement["onnx"] = agree("onnx", memory, logits["onnx"], run.folder / "network.onnx")
+        for name, values in logits.items():
+            error = error_of(values, y)
+            run.folder.stage(name).update(error=error, accuracy=1.0 - error)
+        run.folder.finish("test", agreement=agreement)
+
+    def report(self) -> None:
+        """Write report.html."""
+        report.write(self.run.folder.path)
+        self.run.folder.finish("report")

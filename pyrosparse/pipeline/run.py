@@ -1,0 +1,130 @@
+"""Run the stages, all of them or from pruning on."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pyrosparse.config import Config, dumps, parse
+from pyrosparse.errors import ConfigError, DataError
+from pyrosparse.pipeline.context import Context
+from pyrosparse.pipeline.cutting import Cutting
+from pyrosparse.pipeline.files import Files
+from pyrosparse.pipeline.fitting import Fitting
+from pyrosparse.pipeline.folder import ARTEFACTS, RunFolder
+from pyrosparse.pruning.pruned import Pruned
+
+__all__ = ["preview", "prune_again", "run"]
+
+# may differ between the two parts of a run that was cut off
+_FREE_ON_RESUME = ("device",)
+
+
+def run(
+    config: Config,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Run a configuration into a folder.
+
+    Data, network, priors, device and folder are checked before any work.
+
+    :param config: see :mod:`pyrosparse.config`.
+    :param out: the folder; made if needed.
+    :param resume: go on with the run that the folder holds; its settings must be the same.
+    :param overwrite: start anew in a folder that holds a run.
+    :param say: gets one line of text a stage.
+    :returns: the metrics, as in metrics.json.
+    :raises PyrosparseError: whatever is wrong with settings, data, network or disk.
+    """
+    folder = RunFolder(out)
+    context = Context(config, folder, say)
+    if resume and (folder / "config.toml").is_file():
+        changed = [k for k in config.changes(settings(folder)) if k not in _FREE_ON_RESUME]
+        if changed:
+            raise ConfigError(
+                f"{out} was started with other settings ({', '.join(changed)}): resume with its own "
+                "config.toml, or start anew with --overwrite"
+            )
+    folder.start(resume=resume, overwrite=overwrite)
+    folder.write("config.toml", dumps(config.to_dict()))
+    say(str(context.data))
+    _finish(context, Cutting(context, Fitting(context)))
+    return folder.metrics
+
+
+def prune_again(
+    run_dir: str | Path,
+    *,
+    threshold: float | None = None,
+    budget: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Cut the network of a finished fit again, and write everything that follows from it anew.
+
+    :param threshold: largest log α that is kept; with neither, chosen on validation data.
+    :param budget: largest file, such as ``"20kB"``.
+    :returns: the metrics.
+    :raises DataError: when the folder holds no finished fit.
+    """
+    folder = _fitted(run_dir)
+    config = _with_goal(settings(folder), threshold, budget)
+    context = Context(config, folder, say)
+    cutting = Cutting(context, Fitting(context))
+    _ = cutting.plan  # a budget that cannot be met leaves the folder as it was
+    names = list(ARTEFACTS)
+    folder.clear(names[names.index("prune") :])
+    folder.write("config.toml", dumps(config.to_dict()))
+    _finish(context, cutting)
+    return folder.metrics
+
+
+def preview(run_dir: str | Path, *, threshold: float | None = None, budget: str | None = None) -> Pruned:
+    """Say what :func:`prune_again` would cut; nothing is written."""
+    folder = _fitted(run_dir)
+    context = Context(_with_goal(settings(folder), threshold, budget), folder, lambda line: None)
+    return Cutting(context, Fitting(context)).plan
+
+
+def _finish(context: Context, cutting: Cutting) -> None:
+    """Run every stage that is not finished; each asks for the ones before it."""
+    context.describe()
+    _ = cutting.fitting.posterior
+    _ = cutting.small
+    files = Files(context, cutting.fitting, cutting)
+    files.psz()
+    files.onnx()
+    cutting.curve()
+    files.test()
+    files.report()
+
+
+def settings(folder: RunFolder) -> Config:
+    """Read the configuration of a run folder."""
+    path = folder / "config.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    return parse(table, file=str(path))
+
+
+def _fitted(run_dir: str | Path) -> RunFolder:
+    folder = RunFolder.existing(run_dir)
+    if not folder.finished("fit"):
+        raise DataError(f"{run_dir} holds no finished fit: finish it with `pyrosparse run … --resume`")
+    return folder
+
+
+def _with_goal(config: Config, threshold: float | None, budget: str | None) -> Config:
+    table = config.to_dict()
+    table["prune"].pop("budget", None)
+    table["prune"]["threshold"] = "auto" if threshold is None else float(threshold)
+    if budget is not None:
+        table["prune"]["budget"] = budget
+    return parse(table, file="--budget" if budget is not None else "--threshold")

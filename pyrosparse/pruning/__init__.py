@@ -1,0 +1,9 @@
+"""Pruning: thresholds, masks, removal of dead units, live shrinking and fine-tuning."""
+
+from __future__ import annotations
+
+from pyrosparse.pruning.fine_tune import fine_tune
+from pyrosparse.pruning.prune import prune
+from pyrosparse.pruning.pruned import Candidate, LayerReport, Pruned, PruneReport
+
+__all__ = ["Candidate", "LayerReport", "PruneReport", "Pruned", "fine_tune", "prune"]

@@ -1,0 +1,66 @@
+"""Removal is proved: the smaller network must give what the masked one gives."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from pyrosparse.pruning.removal import Removal
+from pyrosparse.pruning.surgery import cut_network
+
+__all__ = ["difference", "proved", "reference_input"]
+
+# of the largest output: room for another order of summation in float32, and for nothing else
+_TOLERANCE = 1e-4
+
+
+@torch.no_grad()
+def difference(masked: nn.Module, small: nn.Module, x: Tensor) -> float:
+    """Largest difference between the outputs of two networks, relative to the largest output of the first."""
+    a, b = masked(x), small(x)
+    if a.shape != b.shape:
+        return float("inf")
+    return float((a - b).abs().max()) / max(1e-12, float(a.abs().max()))
+
+
+def proved(masked: nn.Module, plan: Removal, x: Tensor) -> Removal:
+    """Keep those cuts of a plan that do not change the outputs.
+
+    When the plan as a whole does change them, each cut is tried alone, and those that are at fault are undone
+    and named in the notes.
+
+    :param masked: the network with its masks applied; left as it is.
+    :param plan: what is to be cut.
+    :param x: inputs to compare on.
+    """
+    if not plan or _agrees(masked, plan, x):
+        return plan
+    good = Removal(notes=list(plan.notes))
+    for cut in plan.cuts:
+        alone = Removal([*good.cuts, cut])
+        try:
+            agrees = _agrees(masked, alone, x)
+        except RuntimeError:  # shapes that do not fit: this cut needs another one that was refused
+            agrees = False
+        if agrees:
+            good.cuts.append(cut)
+        else:
+            good.notes.append(
+                f"{cut.link}: removing {cut.units - len(cut.keep)} units changes the outputs; they stay, masked"
+            )
+    return good
+
+
+def _agrees(masked: nn.Module, plan: Removal, x: Tensor) -> bool:
+    small = deepcopy(masked)
+    cut_network(small, plan)
+    return difference(masked, small, x) <= _TOLERANCE
+
+
+def reference_input(shape: torch.Size, like: Tensor, count: int = 16) -> Tensor:
+    """Random inputs of a known shape, the same at every call, to compare networks on."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((count, *shape), generator=generator, dtype=torch.float32)
+    return x.to(device=like.device, dtype=like.dtype)

@@ -1,0 +1,49 @@
+"""Every script in examples/ runs from start to end, with a small budget."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, script: str, **options: object) -> dict[str, Any]:
+    argv = [script, *(part for key, value in options.items() for part in (f"--{key}", str(value)))]
+    monkeypatch.setattr(sys, "argv", argv)
+    return runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+
+
+def test_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    names = run(monkeypatch, "first.py", epochs=12, out=tmp_path)
+    assert "fc1.weight" in capsys.readouterr().out
+    assert (tmp_path / "forest.png").stat().st_size > 1000
+    assert names["metrics"].accuracy > 0.8
+
+    x = names["digits"].x_test
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    with torch.no_grad():
+        expected = names["small"].network(x)
+    torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_own_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "net.psz"
+    names = run(monkeypatch, "own_network.py", epochs=6, out=path)
+    float32 = 4 * sum(p.numel() for p in names["dense"].parameters())
+    assert path.stat().st_size < float32 / 4
+    assert names["ps"].infer.evaluate(names["again"], names["test"]).accuracy > 0.8
+
+
+def test_every_example_is_tested() -> None:
+    tested = {name.removeprefix("test_") + ".py" for name in globals() if name.startswith("test_")}
+    assert {path.name for path in EXAMPLES.glob("*.py")} <= tested
