@@ -14,7 +14,7 @@ DEMO_OUT ?= runs/demo
 BIN := $(VENV)/bin
 WHEEL_VENV := $(VENV)-wheel
 WHEEL_BIN := $(CURDIR)/$(WHEEL_VENV)/bin
-PIP_INSTALL = -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt
+PIP_INSTALL = -m pip install -qq --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt
 SOURCES := $(shell find pyrosparse models guides -type f -not -name '*.pyc')
 
 # One thread of OpenMP for each test process: the processes already share the cores.
@@ -48,13 +48,13 @@ wheel: $(VENV)/.wheel ## Build the wheel into dist/
 
 # The wheel in an environment that has nothing of this folder, seen from another folder.
 wheel-check: $(WHEEL_VENV)/.wheel ## Install the wheel in a clean environment and import it from another folder
-	cd "$$(mktemp -d)" && $(WHEEL_BIN)/python -W error -c "import pyrosparse, pyrosparse.models, pyrosparse.guides; print(pyrosparse.__file__)"
-	cd "$$(mktemp -d)" && $(WHEEL_BIN)/python -c "import pyrosparse as ps; print(*[name for name in ps.__all__ if getattr(ps, name) is not None])"
-	cd "$$(mktemp -d)" && $(WHEEL_BIN)/pyrosparse --help
+	cd / && $(WHEEL_BIN)/python -W error -c "import pyrosparse, pyrosparse.models, pyrosparse.guides; print(pyrosparse.__file__)"
+	cd / && $(WHEEL_BIN)/python -c "import pyrosparse as ps; print(*[name for name in ps.__all__ if getattr(ps, name) is not None])"
+	cd / && $(WHEEL_BIN)/pyrosparse --help
 
 # Type checkers do not follow the mapping of models/ and guides/ in an editable install: check the wheel.
 typecheck: $(WHEEL_VENV)/.types ## mypy on the installed wheel
-	cd "$$(mktemp -d)" && $(WHEEL_BIN)/mypy --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$(CURDIR)/.mypy_cache" -p pyrosparse
+	cd / && $(WHEEL_BIN)/mypy --config-file "$(CURDIR)/pyproject.toml" --cache-dir "$(CURDIR)/.mypy_cache" -p pyrosparse
 
 docs: $(WHEEL_VENV)/.docs ## Build the documentation into site/
 	$(WHEEL_BIN)/mkdocs build --strict --quiet
@@ -102,7 +102,7 @@ $(VENV)/.wheel: $(VENV)/.torch pyproject.toml README.md LICENSE $(SOURCES)
 $(WHEEL_VENV)/.wheel: $(WHEEL_VENV)/.torch $(VENV)/.wheel
 	@echo "installing the wheel into $(WHEEL_VENV) ..."
 	@$(WHEEL_BIN)/python $(PIP_INSTALL) dist/*.whl
-	@$(WHEEL_BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/*.whl
+	@$(WHEEL_BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --force-reinstall dist/*.whl
 	@touch $@
 
 $(WHEEL_VENV)/.types: $(WHEEL_VENV)/.wheel

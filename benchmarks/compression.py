@@ -267,7 +267,7 @@ def summary_line(result: Mapping[str, Any]) -> str:
     test = result["test_error"]
     return (
         f"{result['row']} seed {result['seed']}: params {result['params']:.0f} at test {100 * test['pruned']:.2f} %, "
-        f"file {result['file']:.0f} ({result['bytes']} bytes, c {result['c']}) at test {100 * test['file']:.2f} %, "
+        f"file {result['file']:.0f} (params {result['params_file']:.0f}, {result['bytes']} bytes, c {result['c']}) at test {100 * test['file']:.2f} %, "
         f"dense {100 * test['dense']:.2f} %, units {result['units']}, {result['cpu_seconds']:.0f} CPU s"
     )
 
@@ -283,6 +283,7 @@ def medians(results: list[dict[str, Any]]) -> dict[str, Any]:
         "seeds": [r["seed"] for r in results],
         "aids": results[0]["recipe"]["aids"],
         "params": spread([r["params"] for r in results]),
+        "params_file": spread([r["params_file"] for r in results]),
         "file": spread([r["file"] for r in results]),
         "bytes": spread([r["bytes"] for r in results]),
         "test_error_pruned": spread([r["test_error"]["pruned"] for r in results]),

@@ -27,7 +27,7 @@ loader = ps.data.TensorLoader(digits.x_train, digits.y_train, batch_size=64)
 num_data = len(digits.x_train)
 
 net = models.mlp((64, 100, 10))  # an ordinary nn.Sequential: flatten, fc1, relu1, fc2
-net = ps.infer.train(net, loader, epochs=10, progress=False)
+net = ps.train(net, loader, epochs=10, progress=False)
 weights = {name: weight for name, weight in net.named_parameters() if name.endswith("weight")}
 # --8<-- [end:data]
 
@@ -61,8 +61,8 @@ def guide(x, y=None):
 # --8<-- [end:guide]
 
 # --8<-- [start:fit]
-elbo = ps.infer.SparseELBO()
-svi = pyro.infer.SVI(model, local_reparam(guide), pyro.optim.Adam({"lr": 0.01}), loss=elbo)
+elbo = ps.SparseELBO()
+svi = pyro.infer.SVI(model, local_reparam(guide), pyro.optim.Adam({"lr": 0.02}), loss=elbo)
 for epoch in range(args.epochs):
     elbo.kl_scale = min(1.0, (epoch + 1) / (0.5 * args.epochs))
     loss = sum(svi.step(x, y) for x, y in loader) / len(loader)
@@ -84,7 +84,7 @@ small = ps.prune(model, guide, *batch, network=net, threshold=3.0)
 print(small.report)
 print(small.network)
 
-metrics = ps.infer.evaluate(small.network, ps.data.TensorLoader(digits.x_test, digits.y_test, shuffle=False))
+metrics = ps.evaluate(small.network, ps.data.TensorLoader(digits.x_test, digits.y_test, shuffle=False))
 print(f"test accuracy {metrics.accuracy:.3f}")
 # --8<-- [end:prune]
 

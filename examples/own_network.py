@@ -36,12 +36,12 @@ class Net(nn.Module):
 # --8<-- [end:network]
 
 # --8<-- [start:main]
-digits = ps.data.load("digits", seed=0)
+digits = ps.data.load("digits", validation=0.25, seed=0)
 train = ps.data.TensorLoader(digits.x_train, digits.y_train, batch_size=64)
 val = ps.data.TensorLoader(digits.x_val, digits.y_val, shuffle=False)
 test = ps.data.TensorLoader(digits.x_test, digits.y_test, shuffle=False)
 
-dense = ps.infer.train(Net(), train, epochs=10, progress=False)  # or load your own weights here
+dense = ps.train(Net(), train, epochs=20, progress=False)  # or load your own weights here
 
 model = ps.SparseModel(dense, ps.priors.LogUniform(), ps.likelihoods.Categorical(num_data=len(digits.x_train)))
 guide = guides.AutoSparse(model)
@@ -54,5 +54,5 @@ print(ps.save(args.out, small, val_loader=val))
 
 again = ps.load(args.out, network=Net())
 for name, network in {"dense": dense, "pruned": small.network, "from the file": again}.items():
-    print(f"{name:14s} test accuracy {ps.infer.evaluate(network, test).accuracy:.3f}")
+    print(f"{name:14s} test accuracy {ps.evaluate(network, test).accuracy:.3f}")
 # --8<-- [end:main]

@@ -38,10 +38,9 @@ class DropoutFamily(Family):
         self.register_buffer("frozen", None)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # a mask that was fixed before the state was saved is part of it
+        # a mask that was fixed before the state was saved is part of it, and so is that there was none
         mask = state_dict.get(f"{prefix}frozen")
-        if mask is not None and self.frozen is None:
-            self.frozen = torch.empty_like(mask, device=self.loc.device)
+        self.frozen = None if mask is None else torch.empty_like(mask, device=self.loc.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def normal(self) -> DropoutNormal:
@@ -65,7 +64,8 @@ class DropoutFamily(Family):
             return self.normal().variance.sqrt()
 
     def freeze(self, keep: Tensor) -> None:  # noqa: D102
-        self.frozen = keep if self.frozen is None else keep & self.frozen
+        # a copy: live shrinking cuts it in place
+        self.frozen = keep.clone() if self.frozen is None else keep & self.frozen
 
     def weight_tensors(self) -> dict[str, Tensor]:  # noqa: D102
         tensors: dict[str, Tensor] = {"loc": self.loc, "log_var": self.log_var}

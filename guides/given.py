@@ -52,7 +52,9 @@ class GivenFamily(Family):
 
     def relevance(self) -> Tensor:  # noqa: D102
         log_alpha = self._variance.log() - (self._mean.square() + 1e-16).log()
-        return (-log_alpha).masked_fill(~self._frozen, -torch.inf)
+        # mean and variance 0: a mask of the guide's own has removed the weight
+        removed = ~self._frozen | ((self._mean == 0) & (self._variance == 0))
+        return (-log_alpha).masked_fill(removed, -torch.inf)
 
     def mean(self) -> Tensor:  # noqa: D102
         return self._mean * self._frozen
@@ -61,10 +63,22 @@ class GivenFamily(Family):
         return self._variance.sqrt() * self._frozen
 
     def kl(self) -> Tensor:  # noqa: D102
-        return kl_divergence(self._posterior, self.prior.distribution(self._mean.shape)).sum().detach()
+        prior = self.prior.distribution(self._mean.shape)
+        try:
+            return kl_divergence(self._posterior, prior).sum().detach()
+        except NotImplementedError as error:
+            raise PriorError(
+                f"site {self.site!r}: no KL divergence is registered from {_kind(self._posterior)} to {_kind(prior)}; "
+                "register one with torch.distributions.register_kl"
+            ) from error
 
     def freeze(self, keep: Tensor) -> None:  # noqa: D102
         self._frozen = self._frozen & keep
 
     def weight_tensors(self) -> dict[str, Tensor]:  # noqa: D102
         return {"mean": self._mean, "variance": self._variance, "frozen": self._frozen}
+
+
+def _kind(distribution: TorchDistributionMixin) -> str:
+    """Name of a distribution without its ``to_event``."""
+    return type(getattr(distribution, "base_dist", distribution)).__name__

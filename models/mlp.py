@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from pyrosparse.errors import ConfigError
+
 __all__ = ["digits_mlp", "mlp"]
 
 
@@ -15,6 +17,8 @@ def mlp(sizes: Sequence[int]) -> nn.Sequential:
 
     :param sizes: units of the input, of each hidden layer and of the output; at least two numbers.
     """
+    if len(sizes) < 2:
+        raise ConfigError(f"mlp: sizes are {tuple(sizes)}; give those of the input and of the output at least")
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
         layers[f"fc{i}"] = nn.Linear(fan_in, fan_out)

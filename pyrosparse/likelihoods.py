@@ -59,6 +59,13 @@ class Likelihood(nn.Module, ABC):
             raise DataError(f"the network gives {output.shape[0]} outputs for {y.shape[0]} targets")
 
 
+class _SoftCategorical(pdist.OneHotCategorical):
+    """Cross-entropy with soft labels; torch's own ``log_prob`` takes only their largest entry."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return (value * self.logits).sum(-1)
+
+
 class Categorical(Likelihood):
     """One label an example: logits ``(B, C)``; labels ``(B,)``, or soft labels ``(B, C)`` that sum to 1.
 
@@ -68,7 +75,7 @@ class Categorical(Likelihood):
 
     def distribution(self, output: Tensor, y: Tensor | None = None) -> pdist.TorchDistribution:  # noqa: D102
         if y is not None and y.is_floating_point():
-            return pdist.OneHotCategorical(logits=output, validate_args=False)
+            return _SoftCategorical(logits=output, validate_args=False)
         return pdist.Categorical(logits=output)
 
     def mean(self, output: Tensor) -> Tensor:  # noqa: D102
@@ -87,6 +94,8 @@ class Categorical(Likelihood):
         if y.is_floating_point():
             if y.shape != output.shape:
                 raise DataError(f"soft labels have shape {tuple(y.shape)}; the network gives {tuple(output.shape)}")
+            if bool((y < 0).any()) or not bool(((y.sum(-1) - 1).abs() < 1e-3).all()):
+                raise DataError("soft labels must be probabilities: not negative, and with sum 1 for each example")
             return
         if y.dim() != 1:
             raise DataError(f"labels have shape {tuple(y.shape)}; give one label an example, shape (batch,)")
@@ -160,5 +169,7 @@ class MultiLabel(Likelihood):
         super().check(output, y)
         if output.shape != y.shape:
             raise DataError(f"MultiLabel: targets have shape {tuple(y.shape)}, the network gives {tuple(output.shape)}")
+        if not y.is_floating_point():
+            raise DataError(f"MultiLabel: targets are {y.dtype}: give floating-point numbers (y.float())")
         if y.numel() and (float(y.min()) < 0 or float(y.max()) > 1):
             raise DataError("MultiLabel: targets must lie between 0 and 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from fnmatch import fnmatchcase
@@ -55,20 +56,33 @@ class SparseModel(nn.Module):
         self.likelihood = likelihood
         layers = _chosen(self.network, include, exclude)
         self.sites: dict[str, Site] = {}
+        # sites whose weight stands at several places in the network
+        self.tied: list[str] = []
         self._priors = nn.ModuleDict()
         parameters = dict(self.network.named_parameters())  # of tied weights, the first name only
+        uses = Counter(id(p) for _, p in self.network.named_parameters(remove_duplicate=False))
+        served: set[int] = set()
         overrides = {p: q for pattern, q in (priors or {}).items() for p in _matching(pattern, layers)}
         for layer, module in layers.items():
             name = f"{layer}.weight" if layer else "weight"
-            if name not in parameters:
-                continue
+            weight = module._parameters.get("weight")
+            if weight is None:
+                raise NetworkError(
+                    f"layer {layer!r} computes its weight (weight norm or another parametrisation) and has none of its own: "
+                    "exclude it, or make the weight plain with torch.nn.utils.parametrize.remove_parametrizations"
+                )
+            if id(weight) in served:
+                continue  # tied: one site, named after the first layer that has it
+            served.add(id(weight))
             chosen = overrides.get(layer, prior)
             chosen.check(layer, module)
             out_axis, in_axis = axes(module)
-            self.sites[name] = Site(name, layer, module.weight.shape, out_axis, in_axis)
+            self.sites[name] = Site(name, layer, weight.shape, out_axis, in_axis)
+            if uses[id(weight)] > 1:
+                self.tied.append(name)
             self._priors[_key(name)] = deepcopy(chosen)
             # the draw takes its place; the values stay as the start of the posterior means
-            parameters[name].requires_grad_(False)
+            weight.requires_grad_(False)
         # original coordinates of what live shrinking has left: layer -> (outputs, inputs)
         self.kept: dict[str, tuple[Tensor, Tensor]] = {
             s.layer: (torch.arange(s.shape[s.out_axis]), torch.arange(s.shape[s.in_axis])) for s in self.sites.values()
@@ -97,7 +111,14 @@ class SparseModel(nn.Module):
 
     def weights(self) -> dict[str, Tensor]:
         """Run the sample statements of the priors; returns a draw for each site."""
-        return {name: self.prior_of(name).sample(name, self.shape_of(name)) for name in self.sites}
+        drawn: dict[str, Tensor] = {}
+        for name in self.sites:
+            weight = self.network.get_parameter(name)
+            value = self.prior_of(name).sample(name, weight.shape)
+            # draws of a prior are of torch's default type and on the CPU; those of a guide fit already
+            fits = value.dtype == weight.dtype and value.device == weight.device
+            drawn[name] = value if fits else value.to(weight)
+        return drawn
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Run the Pyro model.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import pyro
@@ -74,7 +75,7 @@ class ARD(Prior):
 
     def __init__(self, precision: float | None = None, *, learn: bool = False) -> None:
         super().__init__()
-        if precision is not None and not precision > 0:
+        if precision is not None and not (precision > 0 and math.isfinite(precision)):
             raise PriorError(f"ARD: precision is {precision}; give a positive number, or None for empirical Bayes")
         if learn:
             self.log_precision = nn.Parameter(torch.tensor(1.0 if precision is None else float(precision)).log())

@@ -100,7 +100,7 @@ def test_changes_are_named_by_their_keys() -> None:
         ("sed = 3", r"unknown key sed; did you mean seed\?"),
         ("[fitt]\nepochs = 3", r"unknown key fitt; did you mean fit\?"),
         ("[fit.teacher]\ntemprature = 3", r"unknown key fit.teacher.temprature; did you mean fit.teacher.temperature"),
-        ("epochs = 3", r"unknown key epochs; did you mean pretrain.epochs\? the top level knows data, device"),
+        ("epochs = 3", r"unknown key epochs; did you mean pretrain.epochs or fit.epochs or"),
         ("[fit]\nqqqq = 3", r"unknown key fit.qqqq; \[fit\] knows clip, epochs"),
         ("[fit]\nepochs = 0", r"fit.epochs = 0: input should be greater than 0"),
         ("[fit]\nepochs = 2.5", r"fit.epochs = 2.5: input should be a valid integer"),
@@ -118,7 +118,10 @@ def test_changes_are_named_by_their_keys() -> None:
         ("[model]\nargs = { num_class = 3 }", r"unknown key model.args.num_class; did you mean 'num_classes'\?"),
         ("[prior]\nname = 'LogUnifrm'", r"prior.name = 'LogUnifrm'; did you mean 'LogUniform'\?"),
         ("[prior]\nname = 'Prior'", r"prior.name = 'Prior'"),
-        ("[prior]\nname = 'ARD'\nargs = { precison = 2 }", r"unknown key prior.args.precison; did you mean 'precision'\?"),
+        (
+            "[prior]\nname = 'ARD'\nargs = { precison = 2 }",
+            r"unknown key prior.args.precison; did you mean 'precision'\?",
+        ),
         ("[prior.layers]\nfc1 = 'ARDD'", r"prior.layers.fc1.name = 'ARDD'; did you mean 'ARD'\?"),
         ("[fit]\nkl = 'warmup'", r"fit.kl.name = 'warmup'; did you mean 'warm_up'\?"),
         ("[fit.kl]\nname = 'warm_up'\nargs = { til = 1 }", r"unknown key fit.kl.args.til; did you mean 'until'\?"),
@@ -126,7 +129,7 @@ def test_changes_are_named_by_their_keys() -> None:
         ("[fit.kl]\nname = 'warm_up'\nargs = { until = 'x' }", r"fit.kl.args.until = 'x'"),
         ("[fit.kl_layers]\nfc1 = 'cosin'", r"fit.kl_layers.fc1.name = 'cosin'; did you mean 'cosine'\?"),
         ("[fit.teacher]\nname = 'lenet'", r"fit.teacher.name = 'lenet'; did you mean"),
-        ("[fit", r"run.toml is not TOML: .*line 1"),
+        ("[fit", r"run.toml is not TOML: Expected"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from pyrosparse.config import read
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
@@ -19,9 +21,7 @@ def run(monkeypatch: pytest.MonkeyPatch, script: str, **options: object) -> dict
     return runpy.run_path(str(EXAMPLES / script), run_name="__main__")
 
 
-def test_first(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     names = run(monkeypatch, "first.py", epochs=12, out=tmp_path)
     assert "fc1.weight" in capsys.readouterr().out
@@ -41,7 +41,14 @@ def test_own_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names = run(monkeypatch, "own_network.py", epochs=6, out=path)
     float32 = 4 * sum(p.numel() for p in names["dense"].parameters())
     assert path.stat().st_size < float32 / 4
-    assert names["ps"].infer.evaluate(names["again"], names["test"]).accuracy > 0.8
+    assert names["ps"].evaluate(names["again"], names["test"]).accuracy > 0.8
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.name)
+def test_settings(path: Path) -> None:
+    config = read(path)
+    assert config.data.path is not None
+    assert Path(config.data.path).is_absolute()
 
 
 def test_every_example_is_tested() -> None:

@@ -29,9 +29,7 @@ def info(file: PszFile, json: Json = False) -> None:
 
 def unpack(
     file: PszFile,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="Where the safetensors file goes.")
-    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the safetensors file goes.")],
 ) -> None:
     """Write the weights of a file as safetensors.
 
@@ -40,9 +38,10 @@ def unpack(
     if out.suffix != ".safetensors":
         raise ConfigError(f"-o {out}: unpack writes safetensors, give a name that ends in .safetensors")
     _writable(out)
-    import pyrosparse as ps
+    from pyrosparse.coding import read_tensors
+    from pyrosparse.export import export_safetensors
 
-    ps.export_safetensors(ps.load(_existing(file)), out)
+    export_safetensors(read_tensors(_existing(file)), out)
     typer.echo(f"{out}: {out.stat().st_size} bytes")
 
 
@@ -105,6 +104,4 @@ def _first_shape(network: object) -> tuple[int, ...]:
             return (int(getattr(module, "original_features", module.in_features)),)
         if not isinstance(module, nn.Flatten) and not list(module.children()):
             break
-    raise ConfigError(
-        "the first layer does not tell the shape of an example: give it with --shape, such as 1,28,28"
-    )
+    raise ConfigError("the first layer does not tell the shape of an example: give it with --shape, such as 1,28,28")

@@ -38,12 +38,8 @@ def prune(
         float | None,
         typer.Option(help="Largest log alpha that is kept; chosen on validation data when left out."),
     ] = None,
-    budget: Annotated[
-        str | None, typer.Option(help="Largest file, such as 20kB, in place of a threshold.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be cut and write nothing.")
-    ] = False,
+    budget: Annotated[str | None, typer.Option(help="Largest file, such as 20kB, in place of a threshold.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be cut and write nothing.")] = False,
 ) -> None:
     """Cut the network of a run again, at another threshold.
 
@@ -53,6 +49,10 @@ def prune(
     """
     if threshold is not None and budget is not None:
         raise ConfigError("give --threshold or --budget, not both")
+    if budget is not None:
+        from pyrosparse.config.size import parse_size
+
+        parse_size(budget)
     from pyrosparse import pipeline
 
     def say(line: str) -> None:

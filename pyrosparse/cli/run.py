@@ -17,16 +17,12 @@ INTERRUPTED = 130
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1; goes before the file's.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a setting, such as fit.epochs=20; may be repeated."
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as fit.epochs=20; may be repeated."),
 ]
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the run; a demo that is there is replaced.")] = Path(
-        "runs/demo"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder of the run; a demo that is there is replaced.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Seed of the split, the start and the noise.")] = 0,
     device: Device = None,
     settings: Settings = None,
@@ -46,9 +42,7 @@ def run(
     *,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/CONFIG when left out.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut off.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")] = False,
     device: Device = None,
     settings: Settings = None,
 ) -> None:
@@ -76,9 +70,7 @@ def _go(config: Config, folder: Path, *, resume: bool, overwrite: bool) -> None:
     try:
         metrics = pipeline.run(config, folder, resume=resume, overwrite=overwrite, say=_say)
     except KeyboardInterrupt:
-        _say(
-            f"interrupted: the checkpoint is in {folder / 'checkpoint'}; finished stages are kept (--resume)"
-        )
+        _say(f"interrupted: the checkpoint is in {folder / 'checkpoint'}; finished stages are kept (--resume)")
         raise typer.Exit(INTERRUPTED) from None
     show_metrics(metrics, folder)
 

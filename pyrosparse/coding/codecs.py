@@ -65,7 +65,7 @@ class Content:
 
     def tensor(self) -> Tensor:
         """Return the tensor: for ``s`` and ``u`` one correctly rounded float32 product a weight."""
-        levels, dtype = np.ascontiguousarray(self.levels), self.dtype
+        levels, dtype = np.ascontiguousarray(self.levels).reshape(self.levels.shape), self.dtype
         if self.codec == "i":
             return torch.from_numpy(levels).to(dtype)
         if self.codec == "h":

@@ -101,14 +101,7 @@ def _explain(error: ValidationError, file: str) -> str:
     keys = [str(part) for part in first["loc"] if not _is_branch(part)]
     key = ".".join(keys)
     if first["type"] == "extra_forbidden":
-        known = _fields_at(keys[:-1])
-        close = get_close_matches(keys[-1], known, n=1, cutoff=0.5)
-        if close:
-            return f"{file}: unknown key {key}; did you mean {'.'.join([*keys[:-1], close[0]])}?"
-        elsewhere = [path for path in _all_keys(Config) if path.rpartition(".")[2] == keys[-1]]
-        hint = f"did you mean {elsewhere[0]}? " if elsewhere else ""
-        place = f"[{'.'.join(keys[:-1])}]" if keys[:-1] else "the top level"
-        return f"{file}: unknown key {key}; {hint}{place} knows {', '.join(sorted(known))}"
+        return f"{file}: unknown key {key}{_instead_of(keys)}"
     message = str(first.get("ctx", {}).get("error") or first["msg"]).removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if isinstance(first["input"], Mapping):
@@ -116,10 +109,22 @@ def _explain(error: ValidationError, file: str) -> str:
     return f"{file}: {key} = {first['input']!r}: {message}"
 
 
+def _instead_of(keys: list[str]) -> str:
+    """What a key that is not known may have meant: the same name elsewhere, or a near one in its table."""
+    known = _fields_at(keys[:-1])
+    elsewhere = [path for path in _all_keys(Config) if path.rpartition(".")[2] == keys[-1]]
+    if elsewhere:
+        return f"; did you mean {' or '.join(elsewhere)}?"
+    close = get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {'.'.join([*keys[:-1], close[0]])}?"
+    place = f"[{'.'.join(keys[:-1])}]" if keys[:-1] else "the top level"
+    return f"; {place} knows {', '.join(sorted(known))}"
+
+
 def _is_branch(part: object) -> bool:
     return isinstance(part, str) and (
-        part in {"int", "float", "str"}
-        or any(part.startswith(p) for p in ("constrained-", "literal[", "function-"))
+        part in {"int", "float", "str"} or any(part.startswith(p) for p in ("constrained-", "literal[", "function-"))
     )
 
 
@@ -155,14 +160,10 @@ def _check_names(config: Config, file: str) -> None:
     from pyrosparse.models import ZOO
 
     if config.data.source not in SOURCES:
-        raise ConfigError(
-            f"{file}: data.source = {config.data.source!r}{nearest(config.data.source, SOURCES)}"
-        )
+        raise ConfigError(f"{file}: data.source = {config.data.source!r}{nearest(config.data.source, SOURCES)}")
     if config.data.source != "digits" and config.data.path is None:
         raise ConfigError(f"{file}: data.source = {config.data.source!r} needs data.path")
-    networks = [("model", config.model)] + (
-        [("fit.teacher", config.fit.teacher)] if config.fit.teacher else []
-    )
+    networks = [("model", config.model)] + ([("fit.teacher", config.fit.teacher)] if config.fit.teacher else [])
     for key, network in networks:
         if ":" in network.name:
             continue

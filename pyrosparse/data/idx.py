@@ -43,9 +43,7 @@ def read_idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
         raise DataError(f"{path} is not an idx file (it starts with {raw[:4]!r}): fetch it again")
     kind, ndim = raw[2], raw[3]
     if kind != UNSIGNED_BYTE:
-        raise DataError(
-            f"{path} holds idx values of type 0x{kind:02x}: only unsigned bytes (0x08) can be read"
-        )
+        raise DataError(f"{path} holds idx values of type 0x{kind:02x}: only unsigned bytes (0x08) can be read")
     if ndim != dimensions:
         raise DataError(f"{path} has {ndim} dimensions where {dimensions} are needed: are the files swapped?")
     start = HEADER_BYTES + 4 * ndim
@@ -56,9 +54,7 @@ def read_idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
     held = len(raw) - start
     if held != needed:
         trouble = "is truncated" if held < needed else "has bytes left over"
-        raise DataError(
-            f"{path} {trouble}: its header promises {needed} values, it holds {held}: fetch it again"
-        )
+        raise DataError(f"{path} {trouble}: its header promises {needed} values, it holds {held}: fetch it again")
     return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(shape)
 
 
@@ -82,8 +78,7 @@ def read_folder(folder: Path) -> dict[str, NDArray[np.uint8]]:
             )
     if parts["x_train"].shape[1:] != parts["x_test"].shape[1:]:
         raise DataError(
-            f"{folder}: train images are {parts['x_train'].shape[1:]} and "
-            f"test images {parts['x_test'].shape[1:]}"
+            f"{folder}: train images are {parts['x_train'].shape[1:]} and test images {parts['x_test'].shape[1:]}"
         )
     return parts
 

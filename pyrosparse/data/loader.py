@@ -47,6 +47,8 @@ class TensorLoader:
             raise DataError("there are no examples: give at least one")
         if batch_size < 1:
             raise DataError(f"batch_size is {batch_size}: give at least 1")
+        if shift < 0:
+            raise DataError(f"shift is {shift}: give the largest number of pixels, 0 for none")
         if shift and x.dim() != 4:
             raise DataError(f"shift needs images of shape (N, C, H, W), not {tuple(x.shape)}: set shift=0")
         self.x = x.to(device)
@@ -92,8 +94,12 @@ class TensorLoader:
         """
         if not 0.0 <= weight <= 1.0:
             raise DataError(f"the teacher's weight is {weight}: give a number between 0 and 1")
-        if self.y.dim() != 1:
-            raise DataError(f"soften needs labels of shape (N,), and y has shape {tuple(self.y.shape)}")
+        if not temperature > 0:
+            raise DataError(f"the teacher's temperature is {temperature}: give a positive number")
+        if self.y.dim() != 1 or self.y.is_floating_point():
+            raise DataError(
+                f"soften needs labels of shape (N,), and y has shape {tuple(self.y.shape)} and type {self.y.dtype}"
+            )
         softened = TensorLoader(
             self.x,
             self.y,
@@ -102,7 +108,7 @@ class TensorLoader:
             shift=self.shift,
             drop_last=self.drop_last,
         )
-        was_training = teacher.training
+        modes = {module: module.training for module in teacher.modules()}
         teacher.eval()
         try:
             with torch.no_grad():
@@ -110,19 +116,21 @@ class TensorLoader:
                     [self._opinion(teacher, d, weight, temperature) for d in range((2 * self.shift + 1) ** 2)]
                 )
         finally:
-            teacher.train(was_training)
+            for module, training in modes.items():
+                module.training = training
         return softened
 
     def _opinion(self, teacher: nn.Module, shift_id: int, weight: float, temperature: float) -> Tensor:
         dy, dx = list(product(range(2 * self.shift + 1), repeat=2))[shift_id]
+        device = next((p.device for p in teacher.parameters()), self.x.device)
         parts = []
         for rows in torch.arange(self.x.shape[0], device=self.x.device).split(512):
             x = self.x[rows]
             if self.shift:
                 h, w = x.shape[-2:]
                 x = F.pad(x, (self.shift,) * 4)[..., dy : dy + h, dx : dx + w]
-            soft = torch.softmax(teacher(x) / temperature, dim=-1)
-            hard = F.one_hot(self.y[rows], soft.shape[-1]).to(soft)
+            soft = torch.softmax(teacher(x.to(device)) / temperature, dim=-1).to(self.y.device)
+            hard = F.one_hot(self.y[rows].long(), soft.shape[-1]).to(soft)
             parts.append((1.0 - weight) * hard + weight * soft)
         return torch.cat(parts)
 

@@ -59,9 +59,7 @@ def _digits(path: Path | None, validation: float | int | None, seed: int) -> Dat
     from sklearn.model_selection import train_test_split
 
     if path is not None:
-        raise DataError(
-            f"source 'digits' ships with scikit-learn and takes no path: leave out path = {str(path)!r}"
-        )
+        raise DataError(f"source 'digits' ships with scikit-learn and takes no path: leave out path = {str(path)!r}")
     images, labels = load_digits(return_X_y=True)
     labels = labels.astype(np.int64)
     order = np.arange(len(labels))
@@ -69,9 +67,7 @@ def _digits(path: Path | None, validation: float | int | None, seed: int) -> Dat
     count = _count(0.1 if validation is None else validation, len(rest))
     num_classes = 10
     if count < num_classes or len(rest) - count < num_classes:
-        raise DataError(
-            f"validation = {validation} leaves too few digits for a stratified split: give 10 to 1400"
-        )
+        raise DataError(f"validation = {validation} leaves too few digits for a stratified split: give 10 to 1400")
     train, val = train_test_split(rest, test_size=count, random_state=seed, stratify=labels[rest])
     x = torch.from_numpy((images / 16.0).astype(np.float32)).view(-1, 1, 8, 8)
     y = torch.from_numpy(labels)
@@ -100,9 +96,7 @@ def _npz(path: Path | None, validation: float | int | None, seed: int) -> Datase
     x, x_test = (_inputs(path, key, arrays[key]) for key in ("x_train", "x_test"))
     y, y_test = (_labels(path, key, arrays[key]) for key in ("y_train", "y_test"))
     if len(x) != len(y):
-        raise DataError(
-            f"{path}: x_train has {len(x)} examples and y_train {len(y)}: give one label an example"
-        )
+        raise DataError(f"{path}: x_train has {len(x)} examples and y_train {len(y)}: give one label an example")
     count = _count(0.1 if validation is None else validation, len(y))
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(y)))
     train, val = order[:-count].sort().values, order[-count:].sort().values
@@ -143,25 +137,19 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
 
 def _inputs(path: Path, key: str, array: NDArray[np.generic]) -> Tensor:
     if array.dtype.kind not in "fiubc" or array.ndim < 2:
-        raise DataError(
-            f"{path}: {key} has shape {array.shape} and type {array.dtype}: give numbers of shape (N, ...)"
-        )
+        raise DataError(f"{path}: {key} has shape {array.shape} and type {array.dtype}: give numbers of shape (N, ...)")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes Inf and is reported as such
         return torch.from_numpy(array.astype(np.complex64 if array.dtype.kind == "c" else np.float32))
 
 
 def _labels(path: Path, key: str, array: NDArray[np.generic]) -> Tensor:
     if array.ndim != 1 or array.size == 0:
-        raise DataError(
-            f"{path}: {key} has shape {array.shape}: give one whole number an example, shape (N,)"
-        )
+        raise DataError(f"{path}: {key} has shape {array.shape}: give one whole number an example, shape (N,)")
     if array.dtype.kind not in "iub":
         whole = array.dtype.kind == "f" and np.isfinite(array) & (array == np.round(array))  # type: ignore[arg-type]
         if not np.all(whole):
             i = int(np.argmin(whole)) if isinstance(whole, np.ndarray) else 0
-            raise DataError(
-                f"{path}: {key}[{i}] is {array[i]!s} ({array.dtype}), and labels must be whole numbers"
-            )
+            raise DataError(f"{path}: {key}[{i}] is {array[i]!s} ({array.dtype}), and labels must be whole numbers")
     return torch.from_numpy(array.astype(np.int64))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Normal, constraints, register_kl
 
 from pyrosparse.distributions.dropout_normal import DropoutNormal
-from pyrosparse.distributions.kl import EPSILON, ard, gaussian_kl, weight_kl
+from pyrosparse.distributions.kl import EPSILON, ard, common_shape, gaussian_kl, weight_kl
 from pyrosparse.distributions.log_uniform import draw_log_uniform
 from pyrosparse.errors import PriorError
 
@@ -123,7 +123,7 @@ class ARDNormal(TorchDistribution):
 
 
 def _kl(q: DropoutNormal, p: ARDNormal) -> Tensor:
-    shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+    shape = common_shape(q.batch_shape, p.batch_shape)
     if p.precision is None:
         return weight_kl(q.loc, q.log_var, ard, variance=q.sigma2, keep=q.keep).expand(shape)
     q = q if q.batch_shape == shape else q.expand(shape)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Normal, constraints, register_kl
 from torch.distributions.utils import broadcast_all
 
-from pyrosparse.distributions.kl import EPSILON, gaussian_kl
+from pyrosparse.distributions.kl import EPSILON, common_shape, gaussian_kl
 
 __all__ = ["DropoutNormal"]
 
@@ -132,7 +132,7 @@ class DropoutNormal(TorchDistribution):
 
 @register_kl(DropoutNormal, Normal)
 def _normal(q: DropoutNormal, p: Normal) -> Tensor:
-    shape = torch.broadcast_shapes(q.batch_shape, p.batch_shape)
+    shape = common_shape(q.batch_shape, p.batch_shape)
     q = q if q.batch_shape == shape else q.expand(shape)
     precision = p.scale.square().reciprocal()
     return gaussian_kl(q.loc - p.loc, q.log_var, precision, variance=q.sigma2, keep=q.keep)

@@ -108,6 +108,11 @@ def ard(work: Work, value: Tensor, pull: Tensor | None) -> None:
 FORMS: dict[KLForm, Form] = {KLForm.EXACT: exact, KLForm.SIGMOID: sigmoid}
 
 
+def common_shape(first: torch.Size, second: torch.Size) -> torch.Size:
+    """Broadcast two shapes; equal ones, as in every step of a fit, at no cost."""
+    return first if first == second else torch.broadcast_shapes(first, second)
+
+
 def _split(x: Tensor) -> tuple[Tensor, ...]:
     """Flat, equal pieces of a tensor that stay in a CPU's cache; elsewhere one piece."""
     flat = x.reshape(-1)

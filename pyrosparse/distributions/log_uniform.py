@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Normal, constraints, register_kl
 
 from pyrosparse.distributions.dropout_normal import DropoutNormal
-from pyrosparse.distributions.kl import EPSILON, FORMS, KLForm, weight_kl
+from pyrosparse.distributions.kl import EPSILON, FORMS, KLForm, common_shape, weight_kl
 from pyrosparse.errors import PriorError
 
 __all__ = ["LOG_RANGE", "LogUniform", "draw_log_uniform"]
@@ -93,10 +93,10 @@ class LogUniform(TorchDistribution):
 @register_kl(DropoutNormal, LogUniform)
 def _dropout_normal(q: DropoutNormal, p: LogUniform) -> Tensor:
     value = weight_kl(q.loc, q.log_var, FORMS[p.kl], variance=q.sigma2, keep=q.keep)
-    return value.expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+    return value.expand(common_shape(q.batch_shape, p.batch_shape))
 
 
 @register_kl(Normal, LogUniform)
 def _normal(q: Normal, p: LogUniform) -> Tensor:
     value = weight_kl(q.loc, 2.0 * q.scale.log(), FORMS[p.kl])
-    return value.expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+    return value.expand(common_shape(q.batch_shape, p.batch_shape))

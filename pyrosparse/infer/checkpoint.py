@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pyrosparse.errors import CheckpointError
 
-__all__ = ["load_checkpoint", "random_state", "restore_random_state", "save_checkpoint"]
+__all__ = ["check_writable", "load_checkpoint", "plain", "random_state", "restore_random_state", "save_checkpoint"]
 
 _NAME = "last.pt"
 _SCHEMA = 1
@@ -35,11 +37,28 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> Path:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise CheckpointError(
             f"cannot write the checkpoint {path}: {error}; free some space or give another folder"
         ) from error
     return path
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder and write a byte to it: before a run, not after its first epoch.
+
+    :raises CheckpointError: if that fails.
+    """
+    probe = folder / f"{_NAME}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"\0")
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write a checkpoint to {folder}: {error}; free some space or give another folder"
+        ) from error
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -59,8 +78,33 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def random_state() -> dict[str, Any]:
-    """State of every generator that batches and noise may come from: torch, CUDA, numpy, random."""
+def plain(value: Any) -> Any:
+    """Turn what callbacks put into a history into what a checkpoint can hold: numbers, not numpy's numbers.
+
+    :raises CheckpointError: for anything else than numbers, strings, tensors, lists and dictionaries.
+    """
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str | Tensor):
+        return value
+    raise CheckpointError(
+        f"the history has a {type(value).__name__}, which a checkpoint cannot hold: let the callback "
+        "store numbers, strings, lists and dictionaries"
+    )
+
+
+def _generators(loader: object) -> list[torch.Generator]:
+    """Return the generators of a torch DataLoader's own and of its sampler, if it was given any."""
+    found = [getattr(owner, "generator", None) for owner in (loader, getattr(loader, "sampler", None))]
+    return [g for g in found if isinstance(g, torch.Generator)]
+
+
+def random_state(loader: object = None) -> dict[str, Any]:
+    """State of every generator that batches and noise may come from: torch, CUDA, numpy, random, the loader's."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
     version, internal, spare = random.getstate()
     return {
@@ -68,10 +112,11 @@ def random_state() -> dict[str, Any]:
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "numpy": [str(kind), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss],
         "python": [version, list(internal), spare],
+        "loader": [generator.get_state() for generator in _generators(loader)],
     }
 
 
-def restore_random_state(state: dict[str, Any]) -> None:
+def restore_random_state(state: dict[str, Any], loader: object = None) -> None:
     """Give every generator back the state that :func:`random_state` saw."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
@@ -80,3 +125,5 @@ def restore_random_state(state: dict[str, Any]) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
     version, internal, spare = state["python"]
     random.setstate((version, tuple(internal), spare))
+    for generator, saved in zip(_generators(loader), state["loader"], strict=False):
+        generator.set_state(saved)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyrosparse.data.loader import TensorLoader
+from pyrosparse.errors import DataError
 from pyrosparse.infer.evaluate import Batches
 
 __all__ = ["TaughtLoader", "softened"]
@@ -33,7 +35,7 @@ class TaughtLoader:
 
     def __init__(self, loader: Batches, teacher: nn.Module, *, weight: float, temperature: float) -> None:
         self.loader = loader
-        self.teacher = teacher.eval()
+        self.teacher = deepcopy(teacher).eval()
         self.weight = weight
         self.temperature = temperature
 
@@ -46,4 +48,6 @@ class TaughtLoader:
             x, y = x.to(device), y.to(device)  # noqa: PLW2901
             with torch.no_grad():
                 soft = torch.softmax(self.teacher(x) / self.temperature, -1)
-            yield x, (1.0 - self.weight) * F.one_hot(y, soft.shape[-1]).to(soft) + self.weight * soft
+            if y.is_floating_point():
+                raise DataError(f"a teacher needs labels of shape (B,), and the loader gives {y.dtype}")
+            yield x, (1.0 - self.weight) * F.one_hot(y.long(), soft.shape[-1]).to(soft) + self.weight * soft

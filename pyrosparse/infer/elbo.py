@@ -17,7 +17,7 @@ from pyro.util import check_model_guide_match, warn_if_nan
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyrosparse.errors import PyrosparseWarning
+from pyrosparse.errors import FitError, PyrosparseWarning
 
 __all__ = ["ELBOTerms", "SparseELBO"]
 
@@ -69,11 +69,9 @@ class SparseELBO(TraceMeanField_ELBO):
 
     def differentiable_loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Estimate of the loss in nats, a scalar with a gradient; its parts are left in ``last``."""
-        loss: Any = 0.0
-        for _ in range(self.num_particles):
-            weighted, self.last = self._particle(model, guide, args, kwargs)
-            loss = loss + weighted / self.num_particles
-        return loss
+        particles = [self._particle(model, guide, args, kwargs) for _ in range(self.num_particles)]
+        self.last = _average([terms for _, terms in particles])
+        return sum(loss for loss, _ in particles) / len(particles)  # type: ignore[return-value]
 
     def loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
         """Estimate of the loss in nats, as a number and without a gradient."""
@@ -94,12 +92,7 @@ class SparseELBO(TraceMeanField_ELBO):
     def terms(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> ELBOTerms:
         """Unweighted log-likelihood and KL divergence of each site, averaged over the particles."""
         with torch.no_grad():
-            parts = [self._particle(model, guide, args, kwargs)[1] for _ in range(self.num_particles)]
-        n = len(parts)
-        return ELBOTerms(
-            sum(p.log_likelihood for p in parts) / n,  # type: ignore[arg-type]
-            {site: sum(p.kl[site] for p in parts) / n for site in parts[0].kl},  # type: ignore[misc]
-        )
+            return _average([self._particle(model, guide, args, kwargs)[1] for _ in range(self.num_particles)])
 
     def _particle(
         self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -108,8 +101,12 @@ class SparseELBO(TraceMeanField_ELBO):
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
         pair = (id(model), id(guide))
         if pair not in self._checked:
-            # once for each pair: sites that only one of the two has are the commonest mistake
+            # once for each pair: sites that only one of the two has are the commonest mistake, and a draw
+            # without a gradient would train wrongly without a word
             check_model_guide_match(p, q)
+            for site in q.nodes.values():
+                if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site):
+                    _check_reparameterised(site)
             self._checked.add(pair)
 
         log_likelihood: Any = 0.0
@@ -129,10 +126,31 @@ class SparseELBO(TraceMeanField_ELBO):
             if site["type"] == "sample" and name not in p.nodes and not site_is_subsample(site):
                 # auxiliary sites of the guide have an entropy and no prior
                 log_q = site["fn"].log_prob(site["value"])
-                weighted_kl = weighted_kl + scale_and_mask(log_q, site["scale"], site["mask"]).sum()
+                kl = scale_and_mask(log_q, site["scale"], site["mask"]).sum()
+                kls[name] = kl.detach()
+                weighted_kl = weighted_kl + self.kl_scale * self.site_scale.get(name, 1.0) * kl
         loss = weighted_kl - log_likelihood
         detached = log_likelihood.detach() if isinstance(log_likelihood, Tensor) else torch.tensor(log_likelihood)
         return loss, ELBOTerms(detached, kls)
+
+
+def _check_reparameterised(site: Mapping[str, Any]) -> None:
+    if not getattr(site["fn"], "has_rsample", False):
+        raise FitError(
+            f"site {site['name']!r}: draws of {_kind(site['fn'])} carry no gradient, and this ELBO has no other way to "
+            "one; use a reparameterised distribution in the guide, or pyro.infer.TraceGraph_ELBO"
+        )
+
+
+def _average(parts: list[ELBOTerms]) -> ELBOTerms:
+    """Average the terms of several particles."""
+    n = len(parts)
+    if n == 1:
+        return parts[0]
+    return ELBOTerms(
+        sum(p.log_likelihood for p in parts) / n,  # type: ignore[arg-type]
+        {site: sum(p.kl[site] for p in parts) / n for site in parts[0].kl},  # type: ignore[misc]
+    )
 
 
 def _kl(name: str, q_site: Mapping[str, Any], p_site: Mapping[str, Any]) -> Tensor:

@@ -63,6 +63,8 @@ def evaluate_function(
     for x, y in loader:
         x, y = x.to(device), y.to(device)  # noqa: PLW2901
         output = function(x)
+        if count == 0:
+            likelihood.check(output, y)  # shapes that broadcast would give wrong numbers without a word
         error += likelihood.error(likelihood.mean(output), y).sum()
         log_likelihood += likelihood.log_prob(output, y).sum()
         count += x.shape[0]

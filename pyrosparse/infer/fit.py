@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,17 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from pyrosparse.data.loader import TensorLoader
-from pyrosparse.errors import CheckpointError, DataError, FitError
+from pyrosparse.errors import CheckpointError, FitError
 from pyrosparse.guides.auto import AutoSparse
-from pyrosparse.infer.checkpoint import load_checkpoint, random_state, restore_random_state, save_checkpoint
+from pyrosparse.infer.check import NOTHING, check_data
+from pyrosparse.infer.checkpoint import (
+    check_writable,
+    load_checkpoint,
+    plain,
+    random_state,
+    restore_random_state,
+    save_checkpoint,
+)
 from pyrosparse.infer.distil import softened
 from pyrosparse.infer.elbo import SparseELBO
 from pyrosparse.infer.evaluate import Batches, Metrics, evaluate_function
@@ -28,10 +36,10 @@ from pyrosparse.infer.train import _length
 from pyrosparse.model import SparseModel
 from pyrosparse.poutine import local_reparam
 from pyrosparse.poutine.parameters import unexposed
+from pyrosparse.pruning.masks import keep_masks
 from pyrosparse.pruning.shrink import Shrinker, cut_to
 
 __all__ = ["Fit", "FitState", "fit"]
-
 
 @dataclass
 class FitState:
@@ -119,10 +127,15 @@ class _Run:
         self.per_epoch = _length(loader)  # type: ignore[arg-type]
         self.elbo = SparseELBO()
         self.schedules = settings.schedules_of(model.sites)
-        self.guided: Callable[..., Any] = local_reparam(guide) if settings.local_reparam else guide
+        # independent noise at each place of a tied weight would be wrong: these get a real draw
+        self.guided: Callable[..., Any] = (
+            local_reparam(guide, exclude=model.tied) if settings.local_reparam else guide
+        )
+        if settings.checkpoint is not None:
+            check_writable(Path(settings.checkpoint))
         if settings.seed is not None:
             pyro.set_rng_seed(settings.seed)
-        self._check_first_batch()
+        check_data(model, loader, batches=self.per_epoch, device=self.device)
         named = [*((f"model.{n}", p) for n, p in model.trained_parameters()), *guide.named_parameters()]
         self.parameters = [p for _, p in named]
         self.optimizer = adam(named, lr=settings.lr, lr_log_var=settings.log_var_rate)
@@ -133,9 +146,9 @@ class _Run:
         if settings.resume:
             self._resume()
         if settings.teacher is not None:
-            self.loader = softened(
-                loader, settings.teacher.to(self.device), settings.teacher_weight, settings.temperature
-            )
+            teacher = deepcopy(settings.teacher).to(self.device)  # the user's own stays where it is
+            self.loader = softened(loader, teacher, settings.teacher_weight, settings.temperature)
+            check_data(model, self.loader, batches=self.per_epoch, device=self.device)
 
     @property
     def steps(self) -> int:
@@ -147,33 +160,6 @@ class _Run:
             while self.state.epoch < self.settings.epochs and not self.state.stop:
                 self._epoch(bar)
         return Fit(self.model, self.guide, self.state.history, self.saved)
-
-    def _check_first_batch(self) -> None:
-        """Find data that do not fit before any work, without disturbing the order of the batches."""
-        before = random_state()
-        try:
-            x, y = next(iter(self.loader))
-        finally:
-            restore_random_state(before)
-        x, y = x.to(self.device), y.to(self.device)
-        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-            raise DataError("the first batch of inputs has NaN or infinite values: clean the data first")
-        self.model.network.eval()
-        try:
-            with torch.no_grad():
-                output = self.model.network(x)
-        except (RuntimeError, ValueError) as error:
-            raise DataError(f"the network cannot take inputs of shape {tuple(x.shape)}: {error}") from error
-        self.model.likelihood.check(output, y)
-        self.model.input_shape = x.shape[1:]
-        total = getattr(getattr(self.loader, "dataset", self.loader), "__len__", lambda: None)()
-        if isinstance(self.loader, TensorLoader):
-            total = self.loader.x.shape[0]
-        if isinstance(total, int) and total > self.model.likelihood.num_data:
-            raise DataError(
-                f"the loader has {total} examples and the likelihood was told num_data="
-                f"{self.model.likelihood.num_data}: give the size of the training set, or the KL counts for too much"
-            )
 
     def _epoch(self, bar: Bar) -> None:
         started = time.perf_counter()
@@ -193,7 +179,12 @@ class _Run:
                 bar.advance(loss=means[0], KL=means[2], β=self.settings.kl_schedule(step / self.steps))
             else:
                 bar.advance()
+        if count == 0:
+            raise FitError(NOTHING)
         self._guard(sums, step)
+        # a last step that leapt to infinity has had no loss yet, and must not reach the checkpoint
+        if not all(bool(p.detach().isfinite().all()) for p in self.parameters):
+            raise self._diverged(step)
         trained = time.perf_counter() - started
         self.state.epoch += 1
         self._freeze()
@@ -230,11 +221,13 @@ class _Run:
 
     def _guard(self, values: Tensor, step: int) -> None:
         """Stop at a loss that is no number: on the CPU at its step, elsewhere at the end of its epoch."""
-        if math.isfinite(float(values.sum())):
-            return
-        where = f"the last checkpoint {self.saved} is good" if self.saved else "no checkpoint was asked for"
-        raise FitError(
-            f"the loss is NaN or infinite at step {step} (epoch {step // self.per_epoch + 1}); {where}. "
+        if not math.isfinite(float(values.sum())):
+            raise self._diverged(step)
+
+    def _diverged(self, step: int) -> FitError:
+        where = f"the last checkpoint {self.saved} is good" if self.saved else "there is no checkpoint"
+        return FitError(
+            f"the loss is NaN or infinite at step {step} (epoch {self.state.epoch + 1}); {where}. "
             "Lower lr and lr_log_var, clip the gradient (clip=1.0), or look for bad data"
         )
 
@@ -244,8 +237,10 @@ class _Run:
             return
         if any("frozen" in record for record in self.state.history):
             return
-        for family in self.guide.families.values():
-            family.freeze(family.keep(self.settings.threshold))
+        families = self.guide.families
+        # a layer whose every weight is dead keeps its best one, and says so
+        for site, mask in keep_masks(families, self.settings.threshold, notes=[]).items():
+            families[site].freeze(mask)
 
     def _record(self, means: list[float], step_ms: float) -> dict[str, Any]:
         families = self.guide.families
@@ -298,9 +293,9 @@ class _Run:
                 "dead": self.shrinker.state_dict(),
                 "epoch": self.state.epoch,
                 "epochs": self.settings.epochs,
-                "history": self.state.history,
+                "history": plain(self.state.history),
                 "seconds": self.seconds,
-                "random": random_state(),
+                "random": random_state(self.loader),
             },
         )
 
@@ -314,6 +309,11 @@ class _Run:
                 f"the checkpoint in {folder} has the layers {sorted(saved['kept'])}, and this model has "
                 f"{sorted(self.model.kept)}: it belongs to another model"
             )
+        if saved["epochs"] != self.settings.epochs:
+            raise CheckpointError(
+                f"the checkpoint in {folder} is of a run of {saved['epochs']} epochs, and {self.settings.epochs} are asked "
+                "for: schedules would jump; ask for the same number"
+            )
         try:
             cut_to(self.model, self.guide, {layer: tuple(pair) for layer, pair in saved["kept"].items()})
             self.model.load_state_dict(saved["model"])
@@ -323,14 +323,9 @@ class _Run:
             raise CheckpointError(
                 f"the checkpoint in {folder} does not fit this model and guide: {error}"
             ) from error
-        if saved["epochs"] != self.settings.epochs:
-            raise CheckpointError(
-                f"the checkpoint in {folder} is of a run of {saved['epochs']} epochs, and {self.settings.epochs} are asked "
-                "for: schedules would jump; ask for the same number"
-            )
         self.shrinker.load_state_dict(saved["dead"])
         self.state.epoch = saved["epoch"]
         self.state.history = saved["history"]
         self.seconds = saved["seconds"]
         self.saved = folder / "last.pt"
-        restore_random_state(saved["random"])
+        restore_random_state(saved["random"], self.loader)

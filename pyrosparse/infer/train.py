@@ -39,14 +39,14 @@ def train(
     :param lr: learning rate.
     :param lr_schedule: factor on ``lr`` by the progress of the run; constant when None.
     :param weight_decay: ½·weight_decay·‖θ‖² is added to the loss of an example.
-    :param likelihood: labels with logits when None.
+    :param likelihood: labels with logits when None; left as it is, what it learns is thrown away.
     :param val_loader: its error is shown in the bar after each epoch.
     :param progress: whether to show a bar.
     :returns: the trained copy, in evaluation mode.
     :raises FitError: if the loss becomes NaN or infinite.
     """
     trained = deepcopy(network)
-    model = likelihood or Categorical(num_data=1)
+    model = deepcopy(likelihood) if likelihood is not None else Categorical(num_data=1)
     optimizer = adam([*trained.named_parameters(), *model.named_parameters()], lr=lr)
     for group in optimizer.param_groups:
         group["weight_decay"] = weight_decay
@@ -91,6 +91,7 @@ def descend(
     per_epoch = _length(loader)
     steps = epochs * per_epoch
     step = 0
+    value = torch.zeros(())
     with Bar(label, steps, show=progress) as bar:
         for epoch in range(epochs):
             network.train()
@@ -108,6 +109,8 @@ def descend(
                     bar.advance(epoch=f"{epoch + 1}/{epochs}", loss=_finite(float(value.detach()), label, step))
                 else:
                     bar.advance()
+            if step == 0:
+                raise FitError(f"{label}: the loader yields no batch: give it data")
             _finite(float(value.detach()), label, step)
             error = validate()
             if error is not None:

@@ -36,7 +36,7 @@ summary    the posterior, layer by layer
 file       what every byte of network.psz is for
 curve      ``threshold, kept, nonzero, bytes, val_error, notes`` at a row of thresholds, without fine-tuning
 agreement  ``file, onnx``: largest absolute difference from the network in memory on the test inputs
-notes      what was done otherwise than asked
+notes      aids (shifts, a teacher), a cold posterior, and what was done otherwise than asked
 ========== =========================================================================================
 """
 

@@ -29,6 +29,7 @@ __all__ = [
     "check_fits",
     "check_model",
     "check_onnx",
+    "cold_sites",
     "dataset",
     "device",
     "loader",
@@ -93,13 +94,9 @@ def network(key: str, table: Model | Teacher) -> nn.Module:
     try:
         built = factory(**table.args)
     except Exception as error:
-        raise NetworkError(
-            f"{key}.name = {name!r}: the factory failed with {type(error).__name__}: {error}"
-        ) from error
+        raise NetworkError(f"{key}.name = {name!r}: the factory failed with {type(error).__name__}: {error}") from error
     if not isinstance(built, nn.Module):
-        raise NetworkError(
-            f"{key}.name = {name!r} gives a {type(built).__name__}: it must give a torch.nn.Module"
-        )
+        raise NetworkError(f"{key}.name = {name!r} gives a {type(built).__name__}: it must give a torch.nn.Module")
     return built
 
 
@@ -127,9 +124,7 @@ def check_fits(built: nn.Module, name: str, data: Dataset) -> None:
             f"the network {name} gives {shape} for {rows} examples: it must give logits of shape (B, classes)"
         )
     if output.is_complex():
-        raise DataError(
-            f"the network {name} gives complex outputs: end it with a layer that gives real logits"
-        )
+        raise DataError(f"the network {name} gives complex outputs: end it with a layer that gives real logits")
     if output.shape[1] < data.num_classes:
         raise DataError(
             f"the network {name} has {output.shape[1]} outputs and {data.name} has {data.num_classes} "
@@ -186,6 +181,17 @@ def site_schedules(config: Config) -> dict[str, Schedule]:
     }
 
 
+def cold_sites(config: Config, model: SparseModel) -> dict[str, float]:
+    """Sites whose KL terms end the fit with a weight below 1, and the weight: their posterior is a cold one."""
+    settings = FitSettings(
+        epochs=config.fit.epochs,
+        kl_schedule=named(config.fit.kl.name, **config.fit.kl.args),
+        site_schedules=site_schedules(config),
+    )
+    ends = {site: schedule(1.0) for site, schedule in settings.schedules_of(model.sites).items()}
+    return {site: weight for site, weight in ends.items() if weight < 1.0}
+
+
 def check_model(config: Config, dense: nn.Module) -> None:
     """See that priors, patterns and schedules fit the network, before any training.
 
@@ -219,8 +225,7 @@ def check_onnx(data: Dataset) -> None:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"export.onnx needs {', '.join(missing)}: pip install 'pyrosparse[onnx]', or set "
-            "export.onnx = false"
+            f"export.onnx needs {', '.join(missing)}: pip install 'pyrosparse[onnx]', or set export.onnx = false"
         )
 
 

@@ -36,9 +36,7 @@ class Cutting:
         model, guide = self.fitting.posterior
         if table.budget_bytes is not None:
             return prune(model, guide, budget=table.budget_bytes, val_loader=self.run.val)
-        return prune(
-            model, guide, threshold=table.threshold, val_loader=self.run.val, tolerance=table.tolerance
-        )
+        return prune(model, guide, threshold=table.threshold, val_loader=self.run.val, tolerance=table.tolerance)
 
     @cached_property
     def pruned(self) -> Pruned:
@@ -63,7 +61,7 @@ class Cutting:
                 "original": [layer["original_units"] for layer in report["layers"]],
                 "kept": [layer["units"] for layer in report["layers"]],
             },
-            notes=report["notes"],
+            notes=[*run.folder.stage("fit").get("notes", []), *report["notes"]],
         )
         return pruned
 

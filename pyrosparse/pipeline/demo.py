@@ -24,8 +24,7 @@ def demo_config(*, seed: int = 0, overrides: Iterable[str] = ()) -> Config:
     table["seed"] = seed
     if any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
         warnings.warn(
-            "the packages for ONNX are not installed, so network.onnx is left out: "
-            "pip install 'pyrosparse[onnx]'",
+            "the packages for ONNX are not installed, so network.onnx is left out: pip install 'pyrosparse[onnx]'",
             PyrosparseWarning,
             stacklevel=2,
         )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 from torch import nn
 
 from pyrosparse import coding, report
+from pyrosparse.coding import C_GRID, FileInfo
+from pyrosparse.errors import PruneError, PyrosparseWarning
 from pyrosparse.export import export_onnx
 from pyrosparse.pipeline import build
 from pyrosparse.pipeline.context import Clock, Context
 from pyrosparse.pipeline.cutting import Cutting
 from pyrosparse.pipeline.fitting import Fitting
 from pyrosparse.pipeline.measure import agree, error_of, in_file, mean_network, onnx_outputs, outputs
+from pyrosparse.pruning import Pruned
 
 __all__ = ["Files"]
 
@@ -23,17 +29,37 @@ class Files:
 
     def psz(self) -> None:
         """Write network.psz, read it back and compare."""
-        run, table = self.run, self.run.config.file
+        run = self.run
         path = run.folder / "network.psz"
         if run.folder.finished("file"):
             return
         clock = Clock()
         small = self.cutting.small
-        info = coding.save(path, small, c=table.c, val_loader=run.val, tolerance=table.tolerance)
+        info = self._save(path, small)
         network = self.reloaded()
         agree("file", outputs(in_file(small, info.c), run.data.x_val), outputs(network, run.data.x_val), path)
         described = info.to_dict() | {"path": path.name}
         run.finish("file", network, clock(), record={"bytes": info.bytes, "c": info.c}, file=described)
+
+    def _save(self, path: Path, small: Pruned) -> FileInfo:
+        """Write the file: c as given or chosen on validation data, coarser where a budget asks for it."""
+        table, budget = self.run.config.file, self.run.config.prune.budget_bytes
+        info = coding.save(path, small, c=table.c, val_loader=self.run.val, tolerance=table.tolerance)
+        if budget is None or info.bytes <= budget:
+            return info
+        chosen = info.c
+        for c in C_GRID if table.c is None and chosen is not None else ():
+            if c > chosen and coding.encoded_size(small, c=c) <= budget:
+                warnings.warn(
+                    f"{path}: steps of {chosen:g} posterior deviations, which validation data asked for, "
+                    f"do not fit into {budget:,} bytes; steps of {c:g} were taken",
+                    PyrosparseWarning,
+                    stacklevel=2,
+                )
+                return coding.save(path, small, c=c)
+        raise PruneError(
+            f"{path} takes {info.bytes:,} bytes and the budget is {budget:,}: allow more, or leave out file.c"
+        )
 
     def reloaded(self) -> nn.Module:
         """The network as it is in the file."""
@@ -84,5 +110,7 @@ class Files:
 
     def report(self) -> None:
         """Write report.html."""
+        if self.run.folder.finished("report"):
+            return
         report.write(self.run.folder.path)
         self.run.folder.finish("report")

@@ -104,8 +104,30 @@ class Fitting:
             self._write_draws(model, guide)
             summary = summarize(model, guide, threshold=table.threshold).to_dict()
             seconds = float(fitted.history[-1]["seconds"])
-            run.finish("fit", mean_network(model, guide), seconds, summary=summary)
+            notes = self._notes(model)
+            run.finish(
+                "fit",
+                mean_network(model, guide),
+                seconds,
+                record={"notes": notes},
+                summary=summary,
+                notes=notes,
+            )
         return model, guide
+
+    def _notes(self, model: SparseModel) -> list[str]:
+        """What a reader of the results must know of the fit: aids, and whether the posterior is a true one."""
+        config, notes = self.run.config, []
+        if config.data.shift:
+            notes.append(f"trained with shifts of up to {config.data.shift} pixels")
+        if config.fit.teacher is not None:
+            notes.append(f"trained on labels softened by a teacher, {config.fit.teacher.name}")
+        cold = build.cold_sites(config, model)
+        if cold:
+            weights = ", ".join(f"{weight:g}" for weight in sorted(set(cold.values())))
+            places = "all layers" if len(cold) == len(model.sites) else ", ".join(cold)
+            notes.append(f"cold posterior: the KL terms of {places} end the fit with weight {weights}, not 1")
+        return notes
 
     def _write_history(self, history: list[dict[str, Any]]) -> None:
         self.run.folder.write("history.jsonl", "".join(json.dumps(record) + "\n" for record in history))
@@ -114,7 +136,5 @@ class Fitting:
         from pyrosparse.posterior import to_arviz
 
         table = self.run.config.posterior
-        draws = to_arviz(
-            model, guide, draws=table.draws, max_weights=table.max_weights, seed=self.run.config.seed
-        )
+        draws = to_arviz(model, guide, draws=table.draws, max_weights=table.max_weights, seed=self.run.config.seed)
         self.run.folder.place("posterior.nc", lambda path: draws.to_netcdf(str(path)))

@@ -55,9 +55,7 @@ class RunFolder:
         """
         folder = cls(path)
         if not (folder / "config.toml").is_file():
-            raise DataError(
-                f"{path} is not the folder of a run (it has no config.toml): see `pyrosparse run --help`"
-            )
+            raise DataError(f"{path} is not the folder of a run (it has no config.toml): see `pyrosparse run --help`")
         folder._read_metrics()
         return folder
 
@@ -85,8 +83,7 @@ class RunFolder:
                 file.write(b"\0" * 4096)
         except OSError as error:
             raise ConfigError(
-                f"the folder {self.path} cannot be written to: {error.strerror or error}; give another "
-                "with --out"
+                f"the folder {self.path} cannot be written to: {error.strerror or error}; give another with --out"
             ) from error
 
     def clear(self, stages: Iterable[str]) -> None:
@@ -167,9 +164,7 @@ class RunFolder:
         try:
             self.metrics = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise CorruptFileError(
-                f"{path} is not JSON ({error}): start the run anew with --overwrite"
-            ) from error
+            raise CorruptFileError(f"{path} is not JSON ({error}): start the run anew with --overwrite") from error
 
 
 def versions() -> dict[str, str]:

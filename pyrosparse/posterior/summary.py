@@ -24,7 +24,7 @@ class SiteSummary:
     :param shape: its original shape.
     :param kept: weights that a threshold keeps.
     :param total: weights of the original.
-    :param log_alpha_low: 5 % quantile of log α over the weights that are left.
+    :param log_alpha_low: 5 % quantile of log α over the weights that are left; NaN when none is (None in JSON).
     :param log_alpha_median: median of log α.
     :param log_alpha_high: 95 % quantile of log α.
     :param kl_bits: KL divergence from the prior in bits.
@@ -74,7 +74,7 @@ class Summary:
             "kept": self.kept,
             "total": self.total,
             "kl_bits": self.kl_bits,
-            "sites": [asdict(row) | {"density": row.density} for row in self.rows],
+            "sites": [_plain(asdict(row) | {"density": row.density}) for row in self.rows],
         }
 
     def __str__(self) -> str:
@@ -95,6 +95,11 @@ class Summary:
         cells.append(("all", "", f"{self.kept:,} / {self.total:,}", density, "", "", "", f"{self.kl_bits:,.0f}"))
         header = ("site", "shape", "kept", "density", "log α 5 %", "median", "95 %", "KL bits")
         return table(header, cells) + f"\nkept: log α ≤ {self.threshold:.3g}"
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Write None for numbers that are not there: JSON knows no NaN."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
 
 
 def summarize(

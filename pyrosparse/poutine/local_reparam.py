@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from functools import singledispatch
 from typing import Any
 
@@ -43,8 +44,14 @@ def _(distribution: torch.distributions.Independent) -> tuple[Tensor, Tensor] | 
 class LocalReparamMessenger(Messenger):
     """Give every latent Gaussian site an undrawn weight; see :func:`local_reparam`."""
 
+    def __init__(self, exclude: Iterable[str] = ()) -> None:
+        super().__init__()
+        self.exclude = tuple(exclude)
+
     def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] or msg["done"] or msg["value"] is not None:
+            return
+        if any(fnmatchcase(msg["name"], pattern) for pattern in self.exclude):
             return
         moments = gaussian_moments(msg["fn"])
         if moments is None:
@@ -53,7 +60,7 @@ class LocalReparamMessenger(Messenger):
         msg["done"] = True
 
 
-def local_reparam(guide: Callable[..., Any] | None = None) -> Any:
+def local_reparam(guide: Callable[..., Any] | None = None, *, exclude: Iterable[str] = ()) -> Any:
     """Draw pre-activations instead of weights: lower variance, and each example has noise of its own.
 
     Wrap a *guide* (``local_reparam(guide)``), or use it as a context (``with local_reparam(): guide(x)``).
@@ -62,7 +69,8 @@ def local_reparam(guide: Callable[..., Any] | None = None) -> Any:
     models see nothing of it.
 
     :param guide: a callable with ``pyro.sample`` statements.
+    :param exclude: names or patterns of sites that get a real draw: weights that are used more than once.
     :returns: the wrapped guide, or the handler itself when ``guide`` is None.
     """
-    messenger = LocalReparamMessenger()
+    messenger = LocalReparamMessenger(exclude)
     return messenger if guide is None else messenger(guide)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from pyrosparse.errors import PyrosparseWarning
 
@@ -31,6 +32,7 @@ class _Noise(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         (half_score,) = ctx.saved_tensors
         (grad,) = grad_outputs
@@ -46,7 +48,7 @@ class Undrawn(torch.Tensor):
     Welling, "Variational dropout and the local reparameterization trick", 2015). The operations that
     know this are ``F.linear``, ``F.conv1d/2d/3d``, ``F.conv_transpose1d/2d/3d``, ``matmul`` and ``@``; ``t``,
     ``.T``, ``.mT`` and ``transpose`` stay undrawn. Every other operation gets one real draw, the same for
-    the whole life of the object, so code that knows nothing of this class stays correct.
+    the whole life of the object and of its transposes, so code that knows nothing of this class stays correct.
 
     Made by :class:`pyrosparse.poutine.local_reparam`.
 
@@ -61,6 +63,8 @@ class Undrawn(torch.Tensor):
     _sampler: Callable[[], Tensor]
     _drawn: Tensor | None
     _uses: int
+    _source: Undrawn | None
+    _turn: Callable[[Tensor], Tensor]
 
     @staticmethod
     def __new__(  # noqa: D102
@@ -72,6 +76,8 @@ class Undrawn(torch.Tensor):
         self._sampler = sampler
         self._drawn = None
         self._uses = 0
+        self._source = None  # a transpose shares the draw of the weight it came from
+        self._turn = _same
         return self
 
     def __init__(self, mean: Tensor, variance: Tensor, sampler: Callable[[], Tensor], site: str) -> None:
@@ -79,30 +85,36 @@ class Undrawn(torch.Tensor):
 
     def draw(self) -> Tensor:
         """Return the one real draw of this weight, made at the first call."""
-        if self._drawn is None:
-            self._drawn = self._sampler()
-        return self._drawn
+        origin = self if self._source is None else self._source
+        if origin._drawn is None:
+            origin._drawn = origin._sampler()
+        return self._turn(origin._drawn)
 
     def _use(self) -> tuple[Tensor, Tensor] | None:
         """Give the moments to a linear operation, or None once a real draw exists."""
-        if self._drawn is not None:
+        origin = self if self._source is None else self._source
+        if origin._drawn is not None:
             return None
-        self._uses += 1
-        if self._uses == 2:  # noqa: PLR2004
+        origin._uses += 1
+        if origin._uses == 2:  # noqa: PLR2004
             warnings.warn(
                 f"site {self.site!r} is used twice in one pass: under local reparameterisation each use draws "
-                "independent noise, although the weight is the same; leave this site out of `local_reparam` "
-                "(or call `.draw()` on it) if the correlation matters",
+                "independent noise, although the weight is the same; if the correlation matters, leave it out with "
+                f"local_reparam(guide, exclude=[{self.site!r}]) or fit(…, local_reparam=False)",
                 PyrosparseWarning,
                 stacklevel=2,
             )
         return self.moments
 
     def _turned(self, turn: Callable[[Tensor], Tensor]) -> Undrawn | Tensor:
-        if self._drawn is not None:
-            return turn(self._drawn)
+        origin = self if self._source is None else self._source
+        if origin._drawn is not None:
+            return turn(self.draw())
         mean, variance = self.moments
-        return Undrawn(turn(mean), turn(variance), lambda: turn(self.draw()), self.site)
+        turned = Undrawn(turn(mean), turn(variance), origin._sampler, self.site)
+        before = self._turn
+        turned._source, turned._turn = origin, lambda drawn: turn(before(drawn))
+        return turned
 
     @classmethod
     def __torch_function__(  # noqa: D105
@@ -122,6 +134,10 @@ class Undrawn(torch.Tensor):
             if result is not NotImplemented:
                 return result
         return func(*_drawn(args), **_drawn(kwargs))
+
+
+def _same(value: Tensor) -> Tensor:
+    return value
 
 
 def _drawn(value: Any) -> Any:
@@ -188,10 +204,18 @@ def _reflected_matmul(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs
 
 
 def _transpose(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    if not args or not isinstance(args[0], Undrawn):
+        return NotImplemented
     return args[0]._turned(lambda w: func(w, *args[1:], **kwargs))
 
 
-_HANDLERS: dict[Any, Callable[[Callable[..., Tensor], tuple[Any, ...], Mapping[str, Any]], Any]] = {
+def _requires_grad(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a gradient will reach the moments: the placeholder itself has none."""
+    return any(moment.requires_grad for moment in args[0].moments)
+
+
+_HANDLERS: dict[Any, Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], Any]] = {
+    Tensor.requires_grad.__get__: _requires_grad,
     **dict.fromkeys(
         (
             F.linear,
@@ -219,11 +243,22 @@ _METADATA = {
     Tensor.ndim.__get__,
     Tensor.is_sparse.__get__,
     Tensor.is_cuda.__get__,
+    Tensor.is_nested.__get__,
+    Tensor.is_quantized.__get__,
+    Tensor.is_meta.__get__,
+    Tensor.itemsize.__get__,
+    Tensor.nbytes.__get__,
+    Tensor.element_size,
+    Tensor.is_signed,
+    Tensor.__hash__,
     Tensor.size,
     Tensor.dim,
     Tensor.numel,
     Tensor.nelement,
     Tensor.is_complex,
     Tensor.is_floating_point,
+    torch.is_complex,
+    torch.is_floating_point,
+    torch.numel,
     Tensor.__len__,
 }

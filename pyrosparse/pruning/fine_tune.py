@@ -39,13 +39,14 @@ def fine_tune(
     :param epochs: passes over the data.
     :param lr: learning rate of Adam.
     :param lr_schedule: factor on it by the progress of the run; linear to 0 when None.
-    :param likelihood: labels with logits when None.
+    :param likelihood: labels with logits when None; left as it is.
     :param val_loader: validation data.
     :param progress: whether to show a bar.
     :returns: the same with trained weights.
     """
     network = deepcopy(pruned.network)
-    model = likelihood or Categorical(num_data=1)
+    # a likelihood may have parameters of its own: the caller's stay as they are
+    model = deepcopy(likelihood) if likelihood is not None else Categorical(num_data=1)
     weights = {site: network.get_parameter(site) for site in pruned.masks}
     alive = {site: weight.detach() != 0 for site, weight in weights.items()}
     optimizer = adam([*network.named_parameters(), *model.named_parameters()], lr=lr)

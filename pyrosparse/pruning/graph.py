@@ -2,93 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
-from pyrosparse.layers import SPARSE_LAYERS
+from pyrosparse.layers import SPARSE_LAYERS, axes
+from pyrosparse.pruning.unitwise import NORMS, acts_on_units_alone, asks_shape, describe, keeps_features
 
 __all__ = ["Links", "UnitLink", "find_links"]
-
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-# what may stand between two layers: each acts on every unit alone
-_MODULES: tuple[type[nn.Module], ...] = (
-    *NORMS,
-    nn.Flatten,
-    nn.Identity,
-    nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.Dropout3d,
-    nn.MaxPool1d,
-    nn.MaxPool2d,
-    nn.MaxPool3d,
-    nn.AvgPool1d,
-    nn.AvgPool2d,
-    nn.AvgPool3d,
-    nn.AdaptiveAvgPool1d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveAvgPool3d,
-    nn.AdaptiveMaxPool1d,
-    nn.AdaptiveMaxPool2d,
-    nn.AdaptiveMaxPool3d,
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.ELU,
-    nn.SELU,
-    nn.CELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Tanh,
-    nn.Sigmoid,
-    nn.Hardtanh,
-    nn.Hardswish,
-    nn.Hardsigmoid,
-    nn.Softplus,
-    nn.Softsign,
-    nn.LogSigmoid,
-)
-_FUNCTIONS: set[Any] = {
-    torch.relu,
-    torch.tanh,
-    torch.sigmoid,
-    torch.flatten,
-    F.relu,
-    F.relu6,
-    F.leaky_relu,
-    F.elu,
-    F.selu,
-    F.gelu,
-    F.silu,
-    F.mish,
-    F.softplus,
-    F.hardtanh,
-    F.hardswish,
-    F.tanh,
-    F.sigmoid,
-    F.dropout,
-    F.max_pool1d,
-    F.max_pool2d,
-    F.max_pool3d,
-    F.avg_pool1d,
-    F.avg_pool2d,
-    F.avg_pool3d,
-    F.adaptive_avg_pool1d,
-    F.adaptive_avg_pool2d,
-    F.adaptive_avg_pool3d,
-}
-_METHODS = {"relu", "tanh", "sigmoid", "flatten", "contiguous"}
-_RESHAPES = {"view", "reshape"}
-# of these an input feature survives as itself: no arithmetic
-_SHAPE_ONLY = (nn.Flatten, nn.Identity)
 
 
 @dataclass
@@ -120,13 +46,16 @@ class UnitLink:
         :param bias: constant value of each unit at the producer's output, shape ``(units,)``.
         """
         assert self.between is not None
-        value = bias.reshape(1, -1, *([1] * len(self.spatial))).expand(1, -1, *self.spatial)
+        value = bias.detach().reshape(1, -1, *([1] * len(self.spatial))).expand(1, -1, *self.spatial)
         training = [m for m in self.between.modules() if m.training]
         self.between.eval()
-        with torch.no_grad():
-            seen = self.between(value.contiguous())
-        for module in training:
-            module.training = True
+        try:
+            with torch.no_grad():
+                # a copy: an activation may work in place
+                seen = self.between(value.clone(memory_format=torch.contiguous_format))
+        finally:
+            for module in training:
+                module.training = True
         return seen.reshape(bias.numel(), -1)
 
 
@@ -143,13 +72,6 @@ class Links:
 
     def __str__(self) -> str:
         return "\n".join([*(str(link) for link in self.links), *self.notes])
-
-
-class _Tracer(fx.Tracer):
-    """Sees every layer that can have a prior as one call, also those that are not torch's own."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, SPARSE_LAYERS) or super().is_leaf_module(m, module_qualified_name)
 
 
 def find_links(network: nn.Module, layers: Iterable[str], input_shape: torch.Size | None) -> Links:
@@ -169,149 +91,171 @@ def find_links(network: nn.Module, layers: Iterable[str], input_shape: torch.Siz
         return found
     modes = {module: module.training for module in network.modules()}
     try:
-        tracer = _Tracer()
-        traced = fx.GraphModule(network, tracer.trace(network))
-        first = next(network.parameters())
-        example = torch.zeros((1, *input_shape), dtype=first.dtype, device=first.device)
-        with torch.no_grad():
-            ShapeProp(traced.eval()).propagate(example)
-    except Exception as error:  # noqa: BLE001  (a user's forward may raise anything under tracing)
-        found.notes.append(f"the network cannot be traced ({type(error).__name__}: {error}): no unit is removed")
+        traced = _trace(network.eval(), input_shape)
+    except Exception as error:  # a user's forward may raise anything under tracing
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        found.notes.append(f"the network cannot be traced ({type(error).__name__}: {reason}): no unit is removed")
         return found
     finally:
         # the traced module shares its leaves with the network
         for module, training in modes.items():
             module.training = training
-    calls: dict[str, list[fx.Node]] = {}
-    for node in traced.graph.nodes:
-        if node.op == "call_module":
-            calls.setdefault(str(node.target), []).append(node)
-    wanted = set(layers)
-    starts = [n for n in traced.graph.nodes if n.op == "placeholder" or str(n.target) in wanted]
-    for start in starts:
-        if start.op not in {"placeholder", "call_module"}:
+    follower = _Follower(network, traced, set(layers))
+    for start in traced.graph.nodes:
+        if "shape" not in start.meta:
             continue
-        link = _follow(network, traced, start, calls, wanted)
+        if start.op != "placeholder" and not (start.op == "call_module" and str(start.target) in follower.wanted):
+            continue
+        link = follower.follow(start)
         if isinstance(link, UnitLink):
             found.links.append(link)
-        elif link:
+        elif link and link not in found.notes:
             found.notes.append(link)
     return found
 
 
-def _follow(
-    network: nn.Module,
-    traced: fx.GraphModule,
-    start: fx.Node,
-    calls: dict[str, list[fx.Node]],
-    wanted: set[str],
-) -> UnitLink | str:
-    """Follow one output; a string says why there is no link ('' for the network's own output)."""
-    is_input = start.op == "placeholder"
-    name = "the input" if is_input else str(start.target)
-    if not is_input:
-        producer = network.get_submodule(name)
-        if len(calls[name]) > 1:
-            return f"{name}: used more than once; its units stay"
+class _Tracer(fx.Tracer):
+    """Sees every layer that can have a prior as one call, also those that are not torch's own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, SPARSE_LAYERS) or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Recorder(fx.Interpreter):
+    """Writes down what each node gives: the shape of a tensor, the value of anything else."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            n.meta["shape"] = result.shape
+        else:
+            n.meta["value"] = tuple(result) if isinstance(result, torch.Size) else result
+        return result
+
+
+def _trace(network: nn.Module, input_shape: torch.Size) -> fx.GraphModule:
+    """Trace a network in evaluation mode and run it on a batch of one; random generators stay as they are."""
+    first = next(network.parameters())
+    # arguments beyond the input keep their defaults
+    parameters = inspect.signature(network.forward).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is None or isinstance(p.default, bool | int | float)}
+    devices = [first.device] if first.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        graph = _Tracer().trace(network, concrete_args=defaults or None)
+        traced = fx.GraphModule(network, graph)
+        example = torch.zeros((1, *input_shape), dtype=first.dtype, device=first.device)
+        recorder = _Recorder(traced)
+        recorder.extra_traceback = False  # an error becomes one line of a note
+        recorder.run(example, enable_io_processing=False)
+    return traced
+
+
+def _used_twice(network: nn.Module, graph: fx.Graph) -> set[str]:
+    """Modules that are called more than once, or whose parameters something else uses as well."""
+    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    owners: dict[int, list[str]] = {}
+    for name, module in network.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(name)
+    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    shared = {name for names in owners.values() if len(names) > 1 for name in names}
+    return {name for name, count in calls.items() if count > 1} | shared | read
+
+
+class _Follower:
+    """Follows the outputs of a traced network's layers."""
+
+    def __init__(self, network: nn.Module, traced: fx.GraphModule, wanted: set[str]) -> None:
+        self.network = network
+        self.traced = traced
+        self.wanted = wanted
+        self.twice = _used_twice(network, traced.graph)
+
+    def follow(self, start: fx.Node) -> UnitLink | str:
+        """Follow one output; a string says why there is no link ('' for the network's own output)."""
+        is_input = start.op == "placeholder"
+        name = "the input" if is_input else str(start.target)
+        refusal = "" if is_input else self._producer_refusal(start)
+        if refusal:
+            return f"{name}: {refusal}; its units stay"
+        node, path = start, []
+        while True:
+            users = [u for u in node.users if not asks_shape(u)]
+            if len(users) != 1:
+                return f"{name}: its output goes to {len(users)} places; its units stay"
+            if users[0].op == "output":
+                return ""
+            node = users[0]
+            if node.op == "call_module" and isinstance(self._module(node), SPARSE_LAYERS):
+                break
+            alone = acts_on_units_alone(self.network, node, units_go=not is_input)
+            if not alone or not _reads_only(node, path[-1] if path else start):
+                return f"{name}: {describe(self.network, node)} follows; its units stay"
+            path.append(node)
+        consumer = str(node.target)
+        if consumer not in self.wanted:
+            return f"{name}: {consumer} reads it and has no prior; its units stay"
+        if consumer in self.twice or getattr(self._module(node), "groups", 1) != 1:
+            return f"{name}: {consumer} is grouped or used more than once; its units stay"
+        if is_input:
+            features_survive = all(keeps_features(self.network, n) for n in path)
+            linear = isinstance(self._module(node), nn.Linear)
+            return UnitLink(None, consumer, 1) if features_survive and linear else ""
+        return self._link(start, path, node)
+
+    def _producer_refusal(self, start: fx.Node) -> str:
+        name, shape = str(start.target), start.meta["shape"]
+        producer = self.network.get_submodule(name)
+        if name in self.twice:
+            return "used more than once"
         if getattr(producer, "groups", 1) != 1:
-            return f"{name}: grouped convolution; its units stay"
-    node, path = start, []
-    while True:
-        users = [u for u in node.users if not _asks_shape(u)]
-        if len(users) != 1:
-            return f"{name}: its output goes to {len(users)} places; its units stay"
-        node = users[0]
-        if node.op == "output":
-            return ""
-        if node.op == "call_module" and isinstance(network.get_submodule(str(node.target)), SPARSE_LAYERS):
-            break
-        if not _acts_on_units_alone(network, node):
-            return f"{name}: {_describe(network, node)} follows; its units stay"
-        path.append(node)
-    consumer_name = str(node.target)
-    consumer = network.get_submodule(consumer_name)
-    if consumer_name not in wanted:
-        return f"{name}: {consumer_name} reads it and has no prior; its units stay"
-    if len(calls[consumer_name]) > 1 or getattr(consumer, "groups", 1) != 1:
-        return f"{name}: {consumer_name} is grouped or used more than once; its units stay"
-    source = path[-1] if path else start
-    units = start.meta["tensor_meta"].shape[1] if len(start.meta["tensor_meta"].shape) > 1 else 0
-    if is_input:
-        modules = [network.get_submodule(str(n.target)) for n in path if n.op == "call_module"]
-        only_shape = all(isinstance(m, _SHAPE_ONLY) for m in modules) and all(
-            n.op == "call_module" or n.target in {torch.flatten, "flatten", "view", "reshape"} for n in path
-        )
-        if not only_shape or not isinstance(consumer, nn.Linear):
-            return ""
-        return UnitLink(None, consumer_name, 1)
-    shape = source.meta["tensor_meta"].shape
-    if isinstance(consumer, nn.Linear):
-        if len(shape) != 2 or shape[1] % units:  # noqa: PLR2004
+            return "grouped convolution"
+        if isinstance(producer, nn.Linear) and len(shape) != 2:  # noqa: PLR2004
+            return f"gives a tensor of shape {tuple(shape)}"
+        return ""
+
+    def _link(self, start: fx.Node, path: list[fx.Node], node: fx.Node) -> UnitLink | str:
+        """Link a layer to the one that reads it, if the reader's inputs are its units one after the other."""
+        name, consumer_name = str(start.target), str(node.target)
+        consumer = self._module(node)
+        units = start.meta["shape"][1]
+        shape = (path[-1] if path else start).meta["shape"]
+        assert isinstance(consumer.weight, Tensor)
+        columns = consumer.weight.shape[axes(consumer)[1]]
+        linear = isinstance(consumer, nn.Linear)
+        fits = shape[1] == columns and columns % units == 0
+        if not fits or (len(shape) != 2 if linear else columns != units):  # noqa: PLR2004
             return f"{name}: {consumer_name} reads a tensor of shape {tuple(shape)}; its units stay"
-        spread = shape[1] // units
-    else:
-        spread = 1
-    return UnitLink(
-        name,
-        consumer_name,
-        spread,
-        _between(traced, start, path),
-        [
-            str(n.target)
-            for n in path
-            if n.op == "call_module" and isinstance(network.get_submodule(str(n.target)), NORMS)
-        ],
-        start.meta["tensor_meta"].shape[2:],
-    )
+        norms = [str(n.target) for n in path if n.op == "call_module" and isinstance(self._module(n), NORMS)]
+        for norm in norms:
+            if norm in self.twice or self.network.get_submodule(norm).num_features not in {units, columns}:
+                return f"{name}: {norm} follows and is used elsewhere or across units; its units stay"
+        return UnitLink(
+            name,
+            consumer_name,
+            columns // units,
+            _between(self.traced, start, path),
+            norms,
+            start.meta["shape"][2:],
+        )
+
+    def _module(self, node: fx.Node) -> nn.Module:
+        return self.network.get_submodule(str(node.target))
 
 
-def _asks_shape(node: fx.Node) -> bool:
-    return (node.op == "call_method" and node.target in {"size", "dim"}) or (
-        node.op == "call_function" and node.target is getattr and node.args[1] in {"shape", "ndim"}
-    )
-
-
-def _acts_on_units_alone(network: nn.Module, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        module = network.get_submodule(str(node.target))
-        if isinstance(module, nn.Flatten):
-            return module.start_dim == 1
-        return isinstance(module, _MODULES)
-    if node.op == "call_function":
-        return node.target in _FUNCTIONS and (node.target is not torch.flatten or _from_channels(node))
-    if node.op == "call_method":
-        if node.target in _RESHAPES:
-            shape = node.meta["tensor_meta"].shape
-            source = node.args[0].meta["tensor_meta"].shape  # type: ignore[union-attr]
-            return len(shape) == 2 and shape[0] == source[0]  # noqa: PLR2004
-        return node.target in _METHODS and (node.target != "flatten" or _from_channels(node))
-    return False
-
-
-def _from_channels(node: fx.Node) -> bool:
-    start = node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0)
-    return start == 1
-
-
-def _describe(network: nn.Module, node: fx.Node) -> str:
-    if node.op == "call_module":
-        return f"{node.target} ({type(network.get_submodule(str(node.target))).__name__})"
-    return str(getattr(node.target, "__name__", node.target))
+def _reads_only(node: fx.Node, source: fx.Node) -> bool:
+    """Whether a node reads one tensor; shapes and numbers beside it do no harm."""
+    return all(n is source or "value" in n.meta for n in node.all_input_nodes)
 
 
 def _between(traced: fx.GraphModule, start: fx.Node, path: list[fx.Node]) -> fx.GraphModule:
-    """What stands between two layers, as a module that shares its parts with the network."""
+    """What stands between two layers, as a module that shares its parts with the network.
+
+    Numbers that the operations read, such as the size of the batch, are those of a batch of one.
+    """
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {start: graph.placeholder("units")}
-
-    def copy(node: fx.Node) -> fx.Node:
-        if node not in copies:
-            for source in node.all_input_nodes:
-                copy(source)
-            copies[node] = graph.node_copy(node, lambda n: copies[n])
-        return copies[node]
-
     for node in path:
-        copy(node)
+        copies[node] = graph.node_copy(node, lambda n: copies[n] if n in copies else n.meta["value"])
     graph.output(copies[path[-1] if path else start])
     return fx.GraphModule(traced, graph)

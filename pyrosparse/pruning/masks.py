@@ -28,8 +28,8 @@ def keep_masks(families: Mapping[str, Family], threshold: float, notes: list[str
         mask = family.keep(threshold)
         if not bool(mask.any()):
             relevance = family.relevance()
-            mask = mask.clone()
-            mask.view(-1)[int(relevance.flatten().argmax())] = True
+            mask = torch.zeros_like(mask)
+            mask[torch.unravel_index(relevance.flatten().argmax(), mask.shape)] = True
             if notes is not None:
                 note = (
                     f"{site}: no weight has log α ≤ {threshold:.3g}; the most relevant one "

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pyrosparse.errors import NetworkError, PruneError
-from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family
+from pyrosparse.errors import PruneError
+from pyrosparse.guides.family import DEFAULT_THRESHOLD
 from pyrosparse.infer.evaluate import Batches, evaluate
-from pyrosparse.layers import Site, axes
+from pyrosparse.layers import Site
 from pyrosparse.likelihoods import Likelihood
-from pyrosparse.model import SparseModel
-from pyrosparse.posterior.read import Posterior, read
 from pyrosparse.pruning.graph import find_links
 from pyrosparse.pruning.masks import keep_masks, masked_network
 from pyrosparse.pruning.proof import difference, proved, reference_input
 from pyrosparse.pruning.pruned import Candidate, LayerReport, Pruned, PruneReport
 from pyrosparse.pruning.removal import plan_removal
+from pyrosparse.pruning.source import Source
 from pyrosparse.pruning.surgery import cut_network
 from pyrosparse.pruning.threshold import between, candidates, smallest_within, try_thresholds
 
@@ -55,104 +55,54 @@ def prune(
     :param val_loader: yields ``(x, y)``; never the test data.
     :param tolerance: of ``threshold="auto"``: 0.002 is 0.2 points of error.
     :param likelihood: what measures the error; the model's own, or labels for a pair written by hand.
-    :param network: for a pair written by hand, a network whose parameters bear the names of the sites.
+    :param network: for a pair written by hand, a network whose parameters bear the names of the sites. Of sites that
+        are not the weight of a linear or convolution layer (biases, say) the posterior mean is used.
     :param example: a batch of inputs, for comparing outputs; random inputs of the shape that the model has seen when
-        None.
+        None. A model that has never been run has seen none, and needs it.
     :returns: the smaller network, masks, posterior deviations and a report.
     :raises PruneError: for ``"auto"`` without validation data, or a budget that no threshold meets.
     :raises NetworkError: if a pair written by hand comes without a network that has its sites.
     """
-    _check(threshold, budget, val_loader)
-    source = _Source(model, guide, args, network, likelihood)
+    _check(threshold, budget, val_loader, tolerance)
+    source = Source(model, guide, args, network=network, likelihood=likelihood, example=example)
     report = PruneReport(threshold=DEFAULT_THRESHOLD)
     if val_loader is not None:
-        everything = {site: torch.isfinite(f.relevance()) for site, f in source.families.items()}
+        everything = {site: f.relevance() > -torch.inf for site, f in source.families.items()}
         dense = masked_network(source.network, source.families, everything)
         report.dense_error = evaluate(dense, val_loader, likelihood=source.likelihood).error
     if budget is not None:
-        report.threshold = _within_budget(source, budget, val_loader, report, example)
+        report.threshold = _within_budget(source, budget, val_loader, report)
     elif threshold == "auto":
         assert val_loader is not None
         assert report.dense_error is not None
         report.threshold = _auto(source, val_loader, report, tolerance)
     elif threshold is not None:
         report.threshold = float(threshold)
-    pruned = _cut(source, report, example)
+    pruned = _cut(source, report, keep_masks(source.families, report.threshold, report.notes))
     if val_loader is not None:
         report.error = evaluate(pruned.network, val_loader, likelihood=source.likelihood).error
     return pruned
 
 
-def _check(threshold: float | str | None, budget: int | None, val_loader: Batches | None) -> None:
-    if isinstance(threshold, str) and threshold != "auto":
-        raise PruneError(f"threshold is {threshold!r}; give a number (largest log α that is kept) or 'auto'")
+def _check(threshold: float | str | None, budget: int | None, val_loader: Batches | None, tolerance: float) -> None:
     if threshold is not None and budget is not None:
         raise PruneError("threshold and budget are both given; give one of them")
     if threshold == "auto" and val_loader is None:
         raise PruneError("threshold='auto' is chosen on validation data: give val_loader")
+    if threshold is not None and threshold != "auto":
+        if isinstance(threshold, str) or math.isnan(threshold):
+            raise PruneError(f"threshold is {threshold!r}; give a number (largest log α that is kept) or 'auto'")
+    if not tolerance >= 0:
+        raise PruneError(f"tolerance is {tolerance}; give a number of at least 0 (0.002 is 0.2 points of error)")
     if budget is not None and budget < 1:
         raise PruneError(f"budget is {budget} bytes; give a positive number")
 
 
-class _Source:
-    """The posterior, and the network that it belongs to, in today's coordinates."""
-
-    def __init__(
-        self,
-        model: Callable[..., Any],
-        guide: Callable[..., Any],
-        args: tuple[Any, ...],
-        network: nn.Module | None,
-        likelihood: Likelihood | None,
-    ) -> None:
-        self.posteriors: dict[str, Posterior] = read(model, guide, *args)
-        self.families: dict[str, Family] = {site: p.family for site, p in self.posteriors.items()}
-        if isinstance(model, SparseModel):
-            self.network: nn.Module = model.network
-            self.likelihood: Likelihood | None = likelihood or model.likelihood
-            self.sites = model.sites
-            self.kept = model.kept
-            self.original_parameters = model.original_parameters
-            self.input_shape = model.input_shape
-            return
-        if network is None:
-            raise NetworkError(
-                "this model is written by hand: give prune the network that its sites belong to (network=…), with "
-                "parameters named after the sites"
-            )
-        self.network, self.likelihood = network, likelihood
-        self.sites = {site: _site(network, p) for site, p in self.posteriors.items()}
-        self.kept = {
-            s.layer: (torch.arange(s.shape[s.out_axis]), torch.arange(s.shape[s.in_axis])) for s in self.sites.values()
-        }
-        self.original_parameters = sum(p.numel() for p in network.parameters())
-        self.input_shape = next((a.shape[1:] for a in args if isinstance(a, Tensor) and a.dim() > 1), None)
-
-
-def _site(network: nn.Module, posterior: Posterior) -> Site:
-    layer, _, name = posterior.site.rpartition(".")
-    parameters = dict(network.named_parameters())
-    if posterior.site not in parameters:
-        raise NetworkError(
-            f"site {posterior.site!r} is no parameter of the network (it has {', '.join(parameters)}): name sites after "
-            "the parameters that they replace"
-        )
-    if parameters[posterior.site].shape != posterior.shape:
-        raise NetworkError(
-            f"site {posterior.site!r} has shape {tuple(posterior.shape)}, and the network's parameter "
-            f"{tuple(parameters[posterior.site].shape)}"
-        )
-    if name != "weight":
-        raise NetworkError(f"site {posterior.site!r} is not the weight of a layer: only weights can be pruned")
-    out_axis, in_axis = axes(network.get_submodule(layer))
-    return Site(posterior.site, layer, posterior.shape, out_axis, in_axis)
-
-
-def _cut(source: _Source, report: PruneReport, example: Tensor | None) -> Pruned:
+def _cut(source: Source, report: PruneReport, masks: dict[str, Tensor]) -> Pruned:
     """Mask, plan, prove, cut, and say it all in the original's coordinates."""
-    masks = keep_masks(source.families, report.threshold, report.notes)
     masked = masked_network(source.network, source.families, masks)
     small = masked_network(source.network, source.families, masks)
+    report.notes.extend(source.notes)
     layers = {source.sites[site].layer: mask for site, mask in masks.items()}
     sigmas = {
         source.sites[s].layer: {"mask": masks[s].clone(), "sigma": f.std() * masks[s]}
@@ -162,9 +112,8 @@ def _cut(source: _Source, report: PruneReport, example: Tensor | None) -> Pruned
     report.notes.extend(links.notes)
     taken: dict[str, tuple[Tensor | None, Tensor | None]] = {}
     if source.input_shape is not None and links.links:
-        x = example
-        if x is None:
-            x = reference_input(source.input_shape, next(small.parameters()))
+        like = next(small.parameters())
+        x = reference_input(source.input_shape, like) if source.example is None else source.example.to(like.device)
         weights = {layer: masked.get_submodule(layer).weight.detach() for layer in layers}
         plan = proved(masked, plan_removal(small, links, layers, weights), x)
         report.notes.extend(plan.notes)
@@ -177,8 +126,6 @@ def _cut(source: _Source, report: PruneReport, example: Tensor | None) -> Pruned
             outs if new_outs is None else outs[new_outs.cpu()],
             ins if new_ins is None else ins[new_ins.cpu()],
         )
-    for parameter in small.parameters():
-        parameter.grad = None
     pruned = Pruned(
         network=small,
         masks={s: _original_mask(site, kept[site.layer], sigmas[site.layer]["mask"]) for s, site in source.sites.items()},
@@ -191,9 +138,8 @@ def _cut(source: _Source, report: PruneReport, example: Tensor | None) -> Pruned
     return pruned
 
 
-def _auto(source: _Source, val_loader: Batches, report: PruneReport, tolerance: float) -> float:
+def _auto(source: Source, val_loader: Batches, report: PruneReport, tolerance: float) -> float:
     """Smallest network within the tolerance: a coarse search, then a fine one below its result."""
-    assert report.dense_error is not None
 
     def search(thresholds: list[float]) -> Candidate:
         report.curve += try_thresholds(source.network, source.families, thresholds, val_loader, source.likelihood)
@@ -232,32 +178,34 @@ def _layer_report(site: Site, pruned: Pruned) -> LayerReport:
     )
 
 
-def _within_budget(
-    source: _Source, budget: int, val_loader: Batches | None, report: PruneReport, example: Tensor | None
-) -> float:
-    """Threshold whose file fits the budget and whose error is lowest."""
+def _within_budget(source: Source, budget: int, val_loader: Batches | None, report: PruneReport) -> float:
+    """Threshold whose file fits the budget and whose error is lowest: a coarse search, then a fine one at the limit."""
     # the file is a later station; only its size is asked for here
-    from pyrosparse.coding import encoded_size  # noqa: PLC0415
+    from pyrosparse.coding import encoded_size
 
-    def size_of(threshold: float) -> int:
-        return encoded_size(_cut(source, PruneReport(threshold=threshold), example))
+    def measure(threshold: float) -> Candidate:
+        masks = keep_masks(source.families, threshold)
+        kept = sum(int(mask.sum()) for mask in masks.values())
+        size = encoded_size(_cut(source, PruneReport(threshold), masks))
+        error = None
+        if val_loader is not None and size <= budget:
+            network = masked_network(source.network, source.families, masks)
+            error = evaluate(network, val_loader, likelihood=source.likelihood).error
+        return Candidate(threshold, kept, error, size)
 
-    thresholds = candidates(source.families)
-    if val_loader is None:
-        tried = [
-            Candidate(t, sum(int(m.sum()) for m in keep_masks(source.families, t).values()), None, size_of(t))
-            for t in thresholds
-        ]
-    else:
-        tried = try_thresholds(
-            source.network, source.families, thresholds, val_loader, source.likelihood, size_of=size_of
-        )
-    report.curve = tried
-    fitting = [c for c in tried if c.bytes is not None and c.bytes <= budget]
-    if not fitting:
+    def fits(candidate: Candidate) -> bool:
+        return candidate.bytes is not None and candidate.bytes <= budget
+
+    tried = [measure(t) for t in candidates(source.families)]
+    if not any(map(fits, tried)):
         least = min(c.bytes for c in tried if c.bytes is not None)
         raise PruneError(
             f"no threshold gives a file of at most {budget:,} bytes: the smallest has {least:,}. "
             "Allow more bytes, or fit with a larger KL weight"
         )
-    return min(fitting, key=lambda c: (c.error if c.error is not None else 0.0, -c.kept)).threshold
+    largest = max(c.threshold for c in tried if fits(c))
+    above = [c.threshold for c in tried if c.threshold > largest]
+    if above:
+        tried += [measure(t) for t in between(source.families, largest, min(above))]
+    report.curve = sorted(tried, key=lambda c: c.threshold)
+    return min(filter(fits, tried), key=lambda c: (c.error if c.error is not None else 0.0, -c.kept)).threshold

@@ -74,32 +74,31 @@ def plan_removal(
 
     :param network: biases are read from it; it is not changed.
     :param links: from :func:`~pyrosparse.pruning.graph.find_links`.
-    :param masks: layer → boolean mask of its weight; layers without an entry count as alive.
+    :param masks: layer → boolean mask of its weight; every layer of a link has one.
     :param weights: layer → weight, 0 where the mask is False.
     :param cuttable: layer → boolean, units that may go (the consumer's name for input features); all when None.
     """
     alive = {layer: mask.clone() for layer, mask in masks.items()}
     plan = Removal(notes=[])
     keep: dict[int, Tensor] = {}
-    folds: dict[int, Tensor] = {}
+    # what has been folded into a layer's bias so far: its own units give that as well
+    folds: dict[str, Tensor] = {}
     stuck: dict[int, int] = {}
     changed = True
     while changed:
         changed = False
         for i, link in enumerate(links.links):
             reads = _units_read(network, link, alive)
-            units = reads.numel()
-            current = keep.setdefault(i, torch.ones(units, dtype=torch.bool, device=reads.device))
+            current = keep.setdefault(i, torch.ones_like(reads))
             stay = reads & current
-            allowed = None if cuttable is None else cuttable.get(link.producer or f"input of {link.consumer}")
             constant = torch.zeros_like(stay)
             if link.producer is not None:
-                fed = _fed(network, link.producer, alive)
-                constant = stay & ~fed
-                if bool(constant.any()):
-                    constant, kept_back = _foldable(network, link, constant)
-                    stuck[i] = kept_back
+                bias = _bias(network, link.producer, reads, folds)
+                unfed = stay & ~_fed(network, link.producer, alive)
+                constant = unfed & _foldable(network, link, bias) if bool(unfed.any()) else unfed
+                stuck[i] = int((unfed & ~constant).sum())
             stay = stay & ~constant
+            allowed = None if cuttable is None else cuttable.get(link.producer or f"input of {link.consumer}")
             if allowed is not None:
                 stay = stay | (current & ~allowed)
                 constant = constant & allowed
@@ -109,14 +108,13 @@ def plan_removal(
                 constant[best] = False
             if bool((stay != current).any()):
                 if bool(constant.any()):
-                    fold = _fold(network, link, constant, weights[link.consumer])
-                    folds[i] = folds[i] + fold if i in folds else fold
+                    _fold(network, link, constant, bias, weights[link.consumer], folds)
                 _kill(network, link, ~stay, alive)
                 keep[i] = stay
                 changed = True
     for i, link in enumerate(links.links):
         if not bool(keep[i].all()):
-            plan.cuts.append(LinkCut(link, keep[i].nonzero().flatten(), keep[i].numel(), folds.get(i)))
+            plan.cuts.append(LinkCut(link, keep[i].nonzero().flatten(), keep[i].numel(), folds.get(link.consumer)))
         if stuck.get(i):
             plan.notes.append(
                 f"{link}: {stuck[i]} constant units stay, since zero padding or a missing bias keeps them "
@@ -148,31 +146,27 @@ def _kill(network: nn.Module, link: UnitLink, dead: Tensor, alive: dict[str, Ten
         alive[link.producer].movedim(_axes_of(network, link.producer)[0], 0)[dead] = False
 
 
-def _bias(network: nn.Module, layer: str, like: Tensor) -> Tensor:
+def _bias(network: nn.Module, layer: str, like: Tensor, folds: Mapping[str, Tensor]) -> Tensor:
+    """What a layer's units give when nothing feeds them: the bias, and what has been folded into it."""
     bias = network.get_submodule(layer).bias
-    units = like.numel()
     if isinstance(bias, Tensor):
-        return bias.detach()
+        return bias.detach() + folds[layer] if layer in folds else bias.detach()
     first = next(network.parameters())
-    return torch.zeros(units, dtype=first.dtype, device=like.device)
+    return torch.zeros(like.numel(), dtype=first.dtype, device=like.device)
 
 
-def _foldable(network: nn.Module, link: UnitLink, constant: Tensor) -> tuple[Tensor, int]:
-    """Which constant units can be folded, and how many cannot."""
-    assert link.producer is not None
+def _foldable(network: nn.Module, link: UnitLink, bias: Tensor) -> Tensor:
+    """Which units could be folded into the consumer's bias if they were constant."""
     consumer = network.get_submodule(link.consumer)
-    seen = link.constants(_bias(network, link.producer, constant))
+    seen = link.constants(bias)
     zero = (seen == 0).all(1)
     if consumer.bias is None:
-        possible = zero
-    elif isinstance(consumer, nn.Linear):
-        possible = torch.ones_like(zero)
-    else:
-        even = (seen == seen[:, :1]).all(1)
-        padded = consumer.padding_mode == "zeros" and _pads(consumer)
-        transposed = axes(consumer) == (1, 0)
-        possible = zero if padded or transposed else even
-    return constant & possible, int((constant & ~possible).sum())
+        return zero
+    if isinstance(consumer, nn.Linear):
+        return torch.isfinite(seen).all(1)
+    padded = consumer.padding_mode == "zeros" and _pads(consumer)
+    transposed = axes(consumer) == (1, 0)
+    return zero if padded or transposed else (seen == seen[:, :1]).all(1)
 
 
 def _pads(module: nn.Module) -> bool:
@@ -180,14 +174,18 @@ def _pads(module: nn.Module) -> bool:
     return padding == "same" if isinstance(padding, str) else any(p != 0 for p in padding)  # type: ignore[union-attr]
 
 
-def _fold(network: nn.Module, link: UnitLink, constant: Tensor, weight: Tensor) -> Tensor:
-    """Constant contribution of units to the consumer's output, shape ``(outputs,)``."""
-    assert link.producer is not None
-    seen = link.constants(_bias(network, link.producer, constant))
+def _fold(
+    network: nn.Module, link: UnitLink, constant: Tensor, bias: Tensor, weight: Tensor, folds: dict[str, Tensor]
+) -> None:
+    """Add the constant contribution of units to what is folded into the consumer's bias."""
     consumer = network.get_submodule(link.consumer)
+    if consumer.bias is None:  # then all of it is 0
+        return
+    seen = torch.where(constant[:, None], link.constants(bias), 0.0).to(weight.dtype)
     if isinstance(consumer, nn.Linear):
-        value = (seen * constant[:, None]).flatten()
-        return weight @ value.to(weight.dtype)
-    value = torch.where(constant, seen[:, 0], torch.zeros_like(seen[:, 0])).to(weight.dtype)
-    out_axis, in_axis = axes(consumer)
-    return torch.tensordot(weight.movedim((out_axis, in_axis), (0, 1)).flatten(2).sum(2), value, dims=1)
+        fold = weight @ seen.flatten()
+    else:
+        out_axis, in_axis = axes(consumer)
+        kernel_sums = weight.movedim((out_axis, in_axis), (0, 1)).flatten(2).sum(2)
+        fold = kernel_sums @ seen[:, 0]
+    folds[link.consumer] = folds[link.consumer] + fold if link.consumer in folds else fold

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from pyrosparse.errors import PruneError
 from pyrosparse.guides.auto import AutoSparse
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family
 from pyrosparse.model import SparseModel
 from pyrosparse.pruning.graph import Links, UnitLink, find_links
+from pyrosparse.pruning.masks import masked_network
+from pyrosparse.pruning.proof import proved, reference_input
 from pyrosparse.pruning.removal import LinkCut, Removal, plan_removal
 from pyrosparse.pruning.surgery import Cutter, cut_network
 
@@ -21,8 +24,9 @@ class Shrinker:
     """Cuts units whose every weight is dead out of a model, its guide and its optimiser, between epochs.
 
     A unit leaves when it was dead at two checks in a row (hysteresis), so that one noisy moment costs
-    nothing. What a constant unit gave is folded into the next bias. The indices that stay are kept in
-    ``model.kept``, so that summaries, masks and files speak of the original network.
+    nothing. What a constant unit gave is folded into the next bias, and a cut that would change the outputs of
+    the posterior means is not made. The indices that stay are kept in ``model.kept``, so that summaries, masks
+    and files speak of the original network.
 
     :param model: the model; its layers get smaller in place.
     :param guide: its guide; likewise.
@@ -55,6 +59,10 @@ class Shrinker:
         allowed = self._dead_twice(wanted, links)
         plan = plan_removal(self.model.network, links, masks, weights, cuttable=allowed)
         if plan:
+            assert self.model.input_shape is not None  # or there would be no links
+            x = reference_input(self.model.input_shape, next(self.model.network.parameters()))
+            alive = {site: masks[self.model.sites[site].layer] for site in self.guide.families}
+            plan = proved(masked_network(self.model.network, self.guide.families, alive), plan, x)
             self._cut(plan)
         return plan
 
@@ -119,19 +127,18 @@ def _device(model: SparseModel) -> torch.device:
 
 
 def cut_to(model: SparseModel, guide: AutoSparse, kept: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Cut a model and guide of full size down to units that are known, without folding: for resuming.
+    """Cut a model and guide down to units that are known, without folding: for resuming.
 
     :param kept: layer → (outputs, inputs) that stay, in the original's indices, as ``model.kept`` has them.
+    :raises PruneError: if the model has already lost some of them.
     """
     links = find_links(model.network, [s.layer for s in model.sites.values()], model.input_shape)
     plan = Removal()
     for link in links.links:
-        if link.producer is not None:
-            keep = kept[link.producer][0]
-            units = len(model.kept[link.producer][0])
-        else:
-            keep = kept[link.consumer][1]
-            units = len(model.kept[link.consumer][1])
-        if len(keep) < units:
-            plan.cuts.append(LinkCut(link, keep.to(_device(model)), units))
+        layer, side = (link.consumer, 1) if link.producer is None else (link.producer, 0)
+        keep, now = kept[layer][side], model.kept[layer][side]
+        if not bool(torch.isin(keep, now).all()):
+            raise PruneError(f"{link}: the model has lost units that are asked for: make model and guide anew")
+        if len(keep) < len(now):
+            plan.cuts.append(LinkCut(link, torch.searchsorted(now, keep).to(_device(model)), len(now)))
     Shrinker(model, guide)._cut(plan)

@@ -37,7 +37,13 @@ class Cutter:
                 if isinstance(value, Tensor) and value.shape == before:
                     state[key] = value.index_select(axis, index)
         with torch.no_grad():
-            tensor.data = tensor.data.index_select(axis, index)
+            left = tensor.data.index_select(axis, index)
+        if tensor.requires_grad:
+            # Autograd keeps the old shape for as long as some graph of the past is alive, and a backward pass would
+            # fail; a change of type makes it look again.
+            other = torch.float32 if tensor.dtype == torch.float64 else torch.float64
+            tensor.data = left.new_empty(0, dtype=other)
+        tensor.data = left
         tensor.grad = None
 
 
@@ -80,7 +86,7 @@ def _cut_consumer(network: nn.Module, cut: LinkCut, cutter: Cutter, posterior: T
     for tensor in _weights(module, layer, posterior):
         cutter.take(tensor, in_axis, cut.columns)
     if cut.link.producer is None:
-        _replace(network, layer, _selecting(module, cut.columns))
+        _replace(network, module, _selecting(module, cut.columns))
     elif isinstance(module, nn.Linear):
         module.in_features = len(cut.columns)
     else:
@@ -121,13 +127,18 @@ def _selecting(module: nn.Module, columns: Tensor) -> SelectLinear:
         index, original = module.index[columns.to(module.index.device)], module.original_features
     else:
         index, original = columns, module.in_features
-    small = SelectLinear(index, original, module.out_features, module.bias is not None, device=module.weight.device)
+    with torch.random.fork_rng(devices=[]):  # its first weights are random, and thrown away
+        small = SelectLinear(index.cpu(), original, module.out_features, module.bias is not None)
+    small.index = small.index.to(module.weight.device)
     small.weight = module.weight
     small.bias = module.bias
     small.train(module.training)
     return small
 
 
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, module)
+def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in the place of another one, wherever it is registered."""
+    for parent in list(network.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is old:
+                setattr(parent, name, new)

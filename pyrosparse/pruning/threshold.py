@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyrosparse.errors import PruneError
 from pyrosparse.guides.family import Family
@@ -24,14 +25,17 @@ def candidates(families: Mapping[str, Family], count: int = 25) -> list[float]:
 
     :param families: posterior of each site.
     :param count: how many to return at most; ascending.
+    :raises PruneError: if a mask that was fixed before has left no weight.
     """
-    relevance = torch.cat([f.relevance().flatten().float().cpu() for f in families.values()])
+    relevance = _relevance(families)
     ordered = relevance[torch.isfinite(relevance)].sort(descending=True).values
+    if len(ordered) == 0:
+        raise PruneError("every weight has been removed before: there is no threshold to choose")
     least = max(10, len(ordered) // 10_000)
     if len(ordered) <= least:
         return [-float(ordered[-1])]
     kept = torch.logspace(0, 1, count, base=len(ordered) / least).mul(least).round().long().clamp(1, len(ordered))
-    return sorted({round(-float(ordered[k - 1]), 4) for k in kept})
+    return sorted({-float(ordered[k - 1]) for k in kept})
 
 
 def try_thresholds(
@@ -40,30 +44,25 @@ def try_thresholds(
     thresholds: Sequence[float],
     loader: Batches,
     likelihood: Likelihood | None,
-    *,
-    size_of: Callable[[float], int] | None = None,
 ) -> list[Candidate]:
-    """Measure the validation error of the posterior mean at each threshold.
-
-    :param size_of: gives the bytes of the file at a threshold, where it is asked for.
-    """
+    """Measure the validation error of the posterior mean at each threshold."""
     tried = []
     for threshold in thresholds:
         masks = keep_masks(families, threshold)
         error = evaluate(masked_network(network, families, masks), loader, likelihood=likelihood).error
         kept = sum(int(mask.sum()) for mask in masks.values())
-        tried.append(Candidate(threshold, kept, error, None if size_of is None else size_of(threshold)))
+        tried.append(Candidate(threshold, kept, error))
     return tried
 
 
 def between(families: Mapping[str, Family], low: float, high: float, count: int = 8) -> list[float]:
     """Further thresholds strictly between two, evenly in the number of weights that they keep."""
-    relevance = torch.cat([f.relevance().flatten().float().cpu() for f in families.values()])
+    relevance = _relevance(families)
     inside = relevance[(relevance < -low) & (relevance > -high)].sort(descending=True).values
     if len(inside) == 0:
         return []
     picks = torch.linspace(0, len(inside) - 1, count + 2)[1:-1].round().long()
-    return sorted({round(-float(inside[k]), 4) for k in picks} - {low, high})
+    return sorted({-float(inside[k]) for k in picks})
 
 
 def smallest_within(tried: Sequence[Candidate], dense_error: float, tolerance: float) -> Candidate:
@@ -73,9 +72,14 @@ def smallest_within(tried: Sequence[Candidate], dense_error: float, tolerance: f
     """
     good = [c for c in tried if c.error is not None and c.error <= dense_error + tolerance]
     if not good:
-        best = min(tried, key=lambda c: (c.error if c.error is not None else 2.0, c.kept))
+        best = min(tried, key=lambda c: (c.error if c.error is not None else math.inf, c.kept))
         raise PruneError(
-            f"no threshold keeps the validation error within {100 * tolerance:.2f} points of {100 * dense_error:.2f} %; "
-            f"the best, {best.threshold:.3g}, has {100 * (best.error or 0.0):.2f} %: allow more, or fit longer"
+            f"no threshold keeps the validation error within {tolerance:.3g} of {dense_error:.4g}; the best, log α ≤ "
+            f"{best.threshold:.3g}, has {best.error or 0.0:.4g}: allow more, or fit longer"
         )
     return min(good, key=lambda c: (c.kept, c.error))
+
+
+def _relevance(families: Mapping[str, Family]) -> Tensor:
+    """Relevance of every weight in one vector; in double precision, so that a threshold is met exactly."""
+    return torch.cat([f.relevance().flatten().double().cpu() for f in families.values()])

@@ -1,0 +1,111 @@
+"""What is pruned: a posterior, and the network that it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyrosparse.errors import NetworkError
+from pyrosparse.guides.family import Family
+from pyrosparse.layers import SPARSE_LAYERS, Site, axes
+from pyrosparse.likelihoods import Likelihood
+from pyrosparse.model import SparseModel
+from pyrosparse.posterior.read import Posterior, read
+
+__all__ = ["Source"]
+
+
+class Source:
+    """A posterior and its network, in the coordinates that live shrinking has left.
+
+    :param model: see :func:`pyrosparse.prune`, as for all others.
+    :param guide: its guide.
+    :param args: arguments of a pair written by hand.
+    :param network: network of a pair written by hand; left as it is.
+    :param likelihood: what measures the error; the model's own when None.
+    :param example: a batch of inputs.
+    :raises NetworkError: if the network does not have the posterior's sites, or the posterior not the network's.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        args: tuple[Any, ...],
+        *,
+        network: nn.Module | None,
+        likelihood: Likelihood | None,
+        example: Tensor | None,
+    ) -> None:
+        posteriors = read(model, guide, *args)
+        self.notes: list[str] = []
+        self.example = example
+        if isinstance(model, SparseModel):
+            missing = [site for site in model.sites if site not in posteriors]
+            if missing:
+                raise NetworkError(f"the guide has no Gaussian site for {', '.join(missing)}: there is nothing to prune by")
+            self.network: nn.Module = model.network
+            self.likelihood: Likelihood | None = likelihood or model.likelihood
+            self.sites = model.sites
+            self.kept = model.kept
+            self.original_parameters = model.original_parameters
+            self.input_shape = model.input_shape
+        else:
+            self.network = self._with_means(network, posteriors)
+            self.likelihood = likelihood
+            self.sites = {s: _site(self.network, p) for s, p in posteriors.items() if _is_weight(self.network, s)}
+            self.kept = {
+                s.layer: (torch.arange(s.shape[s.out_axis]), torch.arange(s.shape[s.in_axis]))
+                for s in self.sites.values()
+            }
+            self.original_parameters = sum(p.numel() for p in self.network.parameters())
+            self.input_shape = next((a.shape[1:] for a in args if isinstance(a, Tensor) and a.dim() > 1), None)
+        if self.input_shape is None and example is not None:
+            self.input_shape = example.shape[1:]
+        self.families: dict[str, Family] = {site: posteriors[site].family for site in self.sites}
+
+    def _with_means(self, network: nn.Module | None, posteriors: dict[str, Posterior]) -> nn.Module:
+        """Copy the network of a pair written by hand; parameters that are not pruned get their posterior mean."""
+        if network is None:
+            raise NetworkError(
+                "this model is written by hand: give prune the network that its sites belong to (network=…), with "
+                "parameters named after the sites"
+            )
+        network = deepcopy(network)
+        parameters = dict(network.named_parameters())
+        for site, posterior in posteriors.items():
+            if site not in parameters:
+                raise NetworkError(
+                    f"site {site!r} is no parameter of the network (it has {', '.join(parameters)}): name sites after the "
+                    "parameters that they replace"
+                )
+            if parameters[site].shape != posterior.shape:
+                raise NetworkError(
+                    f"site {site!r} has shape {tuple(posterior.shape)}, and the network's parameter "
+                    f"{tuple(parameters[site].shape)}"
+                )
+            if not _is_weight(network, site):
+                self.notes.append(f"{site}: is not the weight of a layer that can be pruned; its posterior mean is used")
+                with torch.no_grad():
+                    parameters[site].copy_(posterior.mean())
+        if not any(_is_weight(network, site) for site in posteriors):
+            raise NetworkError(
+                f"none of the sites {', '.join(posteriors)} is the weight of a linear or convolution layer of the network: "
+                "there is nothing to prune"
+            )
+        return network
+
+
+def _is_weight(network: nn.Module, site: str) -> bool:
+    layer, _, name = site.rpartition(".")
+    return name == "weight" and isinstance(network.get_submodule(layer), SPARSE_LAYERS)
+
+
+def _site(network: nn.Module, posterior: Posterior) -> Site:
+    layer = posterior.site.rpartition(".")[0]
+    out_axis, in_axis = axes(network.get_submodule(layer))
+    return Site(posterior.site, layer, posterior.shape, out_axis, in_axis)

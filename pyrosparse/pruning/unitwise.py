@@ -1,0 +1,151 @@
+"""Operations that act on every unit alone: what may stand between two layers whose units are removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+__all__ = ["NORMS", "acts_on_units_alone", "asks_shape", "describe", "keeps_features"]
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+_MODULES: tuple[type[nn.Module], ...] = (
+    *NORMS,
+    nn.Identity,
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.SELU,
+    nn.CELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.Hardtanh,
+    nn.Hardswish,
+    nn.Hardsigmoid,
+    nn.Softplus,
+    nn.Softsign,
+    nn.LogSigmoid,
+)
+_FUNCTIONS: set[Any] = {
+    torch.relu,
+    torch.tanh,
+    torch.sigmoid,
+    F.relu,
+    F.relu6,
+    F.leaky_relu,
+    F.elu,
+    F.selu,
+    F.celu,
+    F.gelu,
+    F.silu,
+    F.mish,
+    F.softplus,
+    F.softsign,
+    F.logsigmoid,
+    F.hardtanh,
+    F.hardswish,
+    F.hardsigmoid,
+    F.tanh,
+    F.sigmoid,
+}
+_METHODS = {"relu", "tanh", "sigmoid", "contiguous"}
+_RESHAPES = {"view", "reshape"}
+
+# spatial axes that each pooling works on; with one axis less torch takes the batch for channels
+_POOLS: dict[Any, int] = {
+    **dict.fromkeys((nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d), 1),
+    **dict.fromkeys((nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d), 2),
+    **dict.fromkeys((nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveMaxPool3d, nn.AdaptiveAvgPool3d), 3),
+    **dict.fromkeys((F.max_pool1d, F.avg_pool1d, F.adaptive_max_pool1d, F.adaptive_avg_pool1d), 1),
+    **dict.fromkeys((F.max_pool2d, F.avg_pool2d, F.adaptive_max_pool2d, F.adaptive_avg_pool2d), 2),
+    **dict.fromkeys((F.max_pool3d, F.avg_pool3d, F.adaptive_max_pool3d, F.adaptive_avg_pool3d), 3),
+}
+
+
+def asks_shape(node: fx.Node) -> bool:
+    """Whether a node only asks a tensor for its shape."""
+    return (node.op == "call_method" and node.target in {"size", "dim"}) or (
+        node.op == "call_function" and node.target is getattr and node.args[1] in {"shape", "ndim"}
+    )
+
+
+def acts_on_units_alone(network: nn.Module, node: fx.Node, *, units_go: bool = True) -> bool:
+    """Whether a node of a traced network gives each unit what depends on that unit alone.
+
+    The nodes carry ``meta["shape"]`` of a run with a batch of one.
+
+    :param units_go: whether units may be missing later: a ``view`` with their number written out would then fail.
+    """
+    source = _input_shape(node)
+    if source is None or "shape" not in node.meta:
+        return False
+    if node.op == "call_module":
+        module = network.get_submodule(str(node.target))
+        if isinstance(module, nn.Flatten):
+            return module.start_dim == 1
+        if type(module) in _POOLS:
+            return len(source) == _POOLS[type(module)] + 2
+        return isinstance(module, _MODULES)
+    if node.op == "call_function":
+        if node.target in _POOLS:
+            return len(source) == _POOLS[node.target] + 2
+        if node.target is F.dropout:
+            return _argument(node, 2, "training", True) is False
+        return node.target in _FUNCTIONS or (node.target is torch.flatten and _flattens_from_units(node))
+    if node.op == "call_method":
+        if node.target in _RESHAPES:
+            return _is_flattening(node, source) and not (units_go and _writes_out_units(node))
+        return node.target in _METHODS or (node.target == "flatten" and _flattens_from_units(node))
+    return False
+
+
+def keeps_features(network: nn.Module, node: fx.Node) -> bool:
+    """Whether a node changes shapes only, so that an input feature survives as itself."""
+    if node.op == "call_module":
+        return isinstance(network.get_submodule(str(node.target)), nn.Flatten | nn.Identity)
+    return node.target in {torch.flatten, "flatten", "view", "reshape", "contiguous"}
+
+
+def describe(network: nn.Module, node: fx.Node) -> str:
+    """Name a node for a note."""
+    if node.op == "call_module":
+        return f"{node.target} ({type(network.get_submodule(str(node.target))).__name__})"
+    if node.op == "call_method" and node.target in _RESHAPES and _writes_out_units(node):
+        return f"{node.target} with the number of units written out (flatten(1) would do)"
+    return str(getattr(node.target, "__name__", node.target))
+
+
+def _input_shape(node: fx.Node) -> torch.Size | None:
+    source = node.args[0] if node.args else node.kwargs.get("input")
+    return source.meta.get("shape") if isinstance(source, fx.Node) else None
+
+
+def _argument(node: fx.Node, position: int, name: str, default: Any) -> Any:
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
+
+
+def _flattens_from_units(node: fx.Node) -> bool:
+    return bool(_argument(node, 1, "start_dim", 0) == 1)
+
+
+def _is_flattening(node: fx.Node, source: torch.Size) -> bool:
+    shape = node.meta["shape"]
+    return len(shape) == 2 and shape[0] == source[0]  # noqa: PLR2004
+
+
+def _writes_out_units(node: fx.Node) -> bool:
+    sizes = node.args[1:] or node.kwargs.get("shape") or node.kwargs.get("size") or ()
+    while isinstance(sizes, tuple | list) and sizes:
+        sizes = sizes[-1]
+    return isinstance(sizes, int) and sizes != -1
