@@ -40,8 +40,8 @@ class GivenFamily(Family):
         moments = gaussian_moments(posterior)
         if moments is None:
             raise PriorError(
-                f"site {site!r}: the posterior is a {type(posterior).__name__}, and relevance can be read from Gaussians "
-                "only (DropoutNormal, Normal); leave the site out or use one of these"
+                f"site {site!r}: the posterior is a {type(posterior).__name__}, and relevance can be read from "
+                "Gaussians only (DropoutNormal, Normal); leave the site out or use one of these"
             )
         self._posterior = posterior
         self._mean, self._variance = (m.detach() for m in moments)

@@ -48,7 +48,9 @@ class Likelihood(nn.Module, ABC):
 
     def log_prob(self, output: Tensor, y: Tensor) -> Tensor:
         """Log-likelihood of each example in nats, shape ``(B,)``."""
-        return self.distribution(output, y).log_prob(y)
+        # NaN is for the caller to see in the loss, and not for torch to raise from deep inside
+        with pyro.validation_enabled(False):
+            return self.distribution(output, y).log_prob(y)
 
     def check(self, output: Tensor, y: Tensor) -> None:
         """Refuse targets that do not fit the output.

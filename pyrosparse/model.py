@@ -52,7 +52,10 @@ class SparseModel(nn.Module):
     ) -> None:
         super().__init__()
         _check_kinds(network, prior, likelihood, priors or {})
-        self.network = deepcopy(network)
+        try:
+            self.network = deepcopy(network)
+        except (RuntimeError, TypeError) as error:
+            raise NetworkError(f"{type(network).__name__} cannot be copied: {error}") from error
         self.likelihood = likelihood
         layers = _chosen(self.network, include, exclude)
         self.sites: dict[str, Site] = {}
@@ -115,9 +118,9 @@ class SparseModel(nn.Module):
         for name in self.sites:
             weight = self.network.get_parameter(name)
             value = self.prior_of(name).sample(name, weight.shape)
-            # draws of a prior are of torch's default type and on the CPU; those of a guide fit already
-            fits = value.dtype == weight.dtype and value.device == weight.device
-            drawn[name] = value if fits else value.to(weight)
+            if type(value) is Tensor and (value.dtype != weight.dtype or value.device != weight.device):
+                value = value.to(weight)  # a draw of the prior: torch's default type, on the CPU
+            drawn[name] = value
         return drawn
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:

@@ -19,7 +19,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def size(count: float) -> str:
     """Write a number of bytes for people: ``1.2 kB``; 1 kB is 1000 bytes."""
     for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 1000 or unit == "GB":
+        if round(abs(count), 1) < 1000 or unit == "GB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError("unreachable")

@@ -159,7 +159,12 @@ def test_ctrl_c_says_where_the_checkpoint_is(
     monkeypatch.setattr(pipeline, "run", broken(KeyboardInterrupt()))
     code, _, err = call(capsys, "demo", "--out", tmp_path)
     assert code == 130
-    assert str(tmp_path / "checkpoint") in err and "--resume" in err
+    assert "the fit has no checkpoint yet" in err and err.count("\n") == 1
+    (tmp_path / "checkpoint").mkdir()
+    code, _, err = call(capsys, "demo", "--out", tmp_path)
+    assert code == 130
+    assert f"the checkpoint is in {tmp_path / 'checkpoint'}" in err
+    assert f"pyrosparse run {tmp_path / 'config.toml'} --out {tmp_path} --resume" in err
 
 
 def test_our_warnings_are_one_line_and_others_are_not_shown(

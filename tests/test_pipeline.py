@@ -442,6 +442,13 @@ def test_a_full_disk_keeps_what_was_finished(run_dir: Path, monkeypatch: pytest.
     assert content(run_dir) == before
 
 
+def test_metrics_are_plain_json(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.metrics = {"a": torch.tensor([1.0, torch.inf]), "b": (1, float("nan")), "c": tmp_path, "d": None}
+    folder.write_metrics()
+    assert metrics(tmp_path) == {"a": [1.0, None], "b": [1, None], "c": str(tmp_path), "d": None}
+
+
 def test_damaged_metrics(run_dir: Path) -> None:
     (run_dir / "metrics.json").write_text("{")
     with pytest.raises(CorruptFileError, match=r"metrics.json is not JSON"):

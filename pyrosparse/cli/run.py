@@ -70,7 +70,12 @@ def _go(config: Config, folder: Path, *, resume: bool, overwrite: bool) -> None:
     try:
         metrics = pipeline.run(config, folder, resume=resume, overwrite=overwrite, say=_say)
     except KeyboardInterrupt:
-        _say(f"interrupted: the checkpoint is in {folder / 'checkpoint'}; finished stages are kept (--resume)")
+        found = folder / "checkpoint"
+        where = f"the checkpoint is in {found}" if found.is_dir() else "the fit has no checkpoint yet"
+        _say(
+            f"pyrosparse: interrupted; {where}, and finished stages are kept. Go on with: "
+            f"pyrosparse run {folder / 'config.toml'} --out {folder} --resume"
+        )
         raise typer.Exit(INTERRUPTED) from None
     show_metrics(metrics, folder)
 

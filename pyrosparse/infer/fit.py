@@ -135,7 +135,7 @@ class _Run:
             check_writable(Path(settings.checkpoint))
         if settings.seed is not None:
             pyro.set_rng_seed(settings.seed)
-        check_data(model, loader, batches=self.per_epoch, device=self.device)
+        model.input_shape = self._check(loader)
         named = [*((f"model.{n}", p) for n, p in model.trained_parameters()), *guide.named_parameters()]
         self.parameters = [p for _, p in named]
         self.optimizer = adam(named, lr=settings.lr, lr_log_var=settings.log_var_rate)
@@ -148,7 +148,7 @@ class _Run:
         if settings.teacher is not None:
             teacher = deepcopy(settings.teacher).to(self.device)  # the user's own stays where it is
             self.loader = softened(loader, teacher, settings.teacher_weight, settings.temperature)
-            check_data(model, self.loader, batches=self.per_epoch, device=self.device)
+            self._check(self.loader)
 
     @property
     def steps(self) -> int:
@@ -160,6 +160,10 @@ class _Run:
             while self.state.epoch < self.settings.epochs and not self.state.stop:
                 self._epoch(bar)
         return Fit(self.model, self.guide, self.state.history, self.saved)
+
+    def _check(self, loader: Batches) -> torch.Size:
+        network, likelihood = self.model.network, self.model.likelihood
+        return check_data(network, likelihood, loader, device=self.device, batches=self.per_epoch)
 
     def _epoch(self, bar: Bar) -> None:
         started = time.perf_counter()
@@ -289,6 +293,7 @@ class _Run:
                 "model": self.model.state_dict(),
                 "guide": self.guide.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "shapes": self._shapes(),
                 "kept": {layer: list(pair) for layer, pair in self.model.kept.items()},
                 "dead": self.shrinker.state_dict(),
                 "epoch": self.state.epoch,
@@ -299,15 +304,19 @@ class _Run:
             },
         )
 
+    def _shapes(self) -> dict[str, list[int]]:
+        """Original shape of each site."""
+        return {name: list(site.shape) for name, site in self.model.sites.items()}
+
     def _resume(self) -> None:
         folder = Path(self.settings.checkpoint or "")
         saved = load_checkpoint(folder)
         if saved is None:
             return
-        if set(saved["kept"]) != set(self.model.kept):
+        if saved["shapes"] != self._shapes():
             raise CheckpointError(
-                f"the checkpoint in {folder} has the layers {sorted(saved['kept'])}, and this model has "
-                f"{sorted(self.model.kept)}: it belongs to another model"
+                f"the checkpoint in {folder} has the weights {saved['shapes']}, and this model has "
+                f"{self._shapes()}: it belongs to another model"
             )
         if saved["epochs"] != self.settings.epochs:
             raise CheckpointError(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.errors import FitError
+from pyrosparse.infer.check import check_data
 from pyrosparse.infer.evaluate import Batches, evaluate
 from pyrosparse.infer.optimizer import adam, scale_learning_rates
 from pyrosparse.infer.progress import Bar
@@ -44,9 +45,12 @@ def train(
     :param progress: whether to show a bar.
     :returns: the trained copy, in evaluation mode.
     :raises FitError: if the loss becomes NaN or infinite.
+    :raises DataError: if the data do not fit the network or the likelihood; nothing is trained then.
     """
     trained = deepcopy(network)
     model = deepcopy(likelihood) if likelihood is not None else Categorical(num_data=1)
+    _length(loader)
+    check_data(trained, model, loader, device=next(trained.parameters()).device)
     optimizer = adam([*trained.named_parameters(), *model.named_parameters()], lr=lr)
     for group in optimizer.param_groups:
         group["weight_decay"] = weight_decay

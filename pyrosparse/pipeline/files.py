@@ -47,8 +47,8 @@ class Files:
         info = coding.save(path, small, c=table.c, val_loader=self.run.val, tolerance=table.tolerance)
         if budget is None or info.bytes <= budget:
             return info
-        chosen = info.c
-        for c in C_GRID if table.c is None and chosen is not None else ():
+        chosen = info.c or 0.0
+        for c in C_GRID if table.c is None and info.c is not None else ():
             if c > chosen and coding.encoded_size(small, c=c) <= budget:
                 warnings.warn(
                     f"{path}: steps of {chosen:g} posterior deviations, which validation data asked for, "

@@ -17,6 +17,7 @@ from pyrosparse.pipeline import build
 from pyrosparse.pipeline.context import Clock, Context
 from pyrosparse.pipeline.measure import mean_network
 from pyrosparse.posterior import summarize
+from pyrosparse.posterior.arviz import to_arviz
 
 __all__ = ["Fitting"]
 
@@ -133,8 +134,13 @@ class Fitting:
         self.run.folder.write("history.jsonl", "".join(json.dumps(record) + "\n" for record in history))
 
     def _write_draws(self, model: SparseModel, guide: AutoSparse) -> None:
-        from pyrosparse.posterior import to_arviz
-
         table = self.run.config.posterior
-        draws = to_arviz(model, guide, draws=table.draws, max_weights=table.max_weights, seed=self.run.config.seed)
+        draws = to_arviz(
+            model,
+            guide,
+            draws=table.draws,
+            max_weights=table.max_weights,
+            threshold=self.run.config.fit.threshold,
+            seed=self.run.config.seed,
+        )
         self.run.folder.place("posterior.nc", lambda path: draws.to_netcdf(str(path)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -124,7 +125,7 @@ class RunFolder:
 
     def write_metrics(self) -> None:
         """Write metrics.json."""
-        self.write("metrics.json", json.dumps(self.metrics, indent=2, default=_plain) + "\n")
+        self.write("metrics.json", json.dumps(_plain(self.metrics), indent=2, allow_nan=False) + "\n")
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file whole or not at all.
@@ -178,10 +179,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _plain(value: object) -> object:
-    """What JSON does not know: paths, tensors and numpy numbers."""
+def _plain(value: Any) -> Any:
+    """Turn tensors, arrays, paths and tuples into what JSON knows; NaN and infinities become null."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
     if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, Path | tuple | set):
-        return str(value) if isinstance(value, Path) else list(value)
-    raise TypeError(f"{type(value).__name__} has no place in metrics.json")
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -51,7 +51,7 @@ class LocalReparamMessenger(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] or msg["done"] or msg["value"] is not None:
             return
-        if any(fnmatchcase(msg["name"], pattern) for pattern in self.exclude):
+        if self.exclude and any(fnmatchcase(msg["name"], pattern) for pattern in self.exclude):
             return
         moments = gaussian_moments(msg["fn"])
         if moments is None:

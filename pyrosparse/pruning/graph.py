@@ -106,12 +106,19 @@ def find_links(network: nn.Module, layers: Iterable[str], input_shape: torch.Siz
             continue
         if start.op != "placeholder" and not (start.op == "call_module" and str(start.target) in follower.wanted):
             continue
-        link = follower.follow(start)
-        if isinstance(link, UnitLink):
-            found.links.append(link)
-        elif link and link not in found.notes:
-            found.notes.append(link)
+        try:
+            link = follower.follow(start)
+        except _Stays as reason:
+            note = f"{'the input' if start.op == 'placeholder' else start.target}: {reason}; its units stay"
+            if note not in found.notes:
+                found.notes.append(note)
+        else:
+            found.links += [link] if link is not None else []
     return found
+
+
+class _Stays(Exception):
+    """Units stay, and why."""
 
 
 class _Tracer(fx.Tracer):
@@ -171,50 +178,51 @@ class _Follower:
         self.wanted = wanted
         self.twice = _used_twice(network, traced.graph)
 
-    def follow(self, start: fx.Node) -> UnitLink | str:
-        """Follow one output; a string says why there is no link ('' for the network's own output)."""
+    def follow(self, start: fx.Node) -> UnitLink | None:
+        """Follow one output; None for the network's own output, and for an input that is not read as features.
+
+        :raises _Stays: with the reason, if the units cannot be removed.
+        """
         is_input = start.op == "placeholder"
-        name = "the input" if is_input else str(start.target)
-        refusal = "" if is_input else self._producer_refusal(start)
-        if refusal:
-            return f"{name}: {refusal}; its units stay"
-        node, path = start, []
+        if not is_input:
+            self._check_producer(start)
+        node = start
+        path: list[fx.Node] = []
         while True:
             users = [u for u in node.users if not asks_shape(u)]
             if len(users) != 1:
-                return f"{name}: its output goes to {len(users)} places; its units stay"
-            if users[0].op == "output":
-                return ""
+                raise _Stays(f"its output goes to {len(users)} places")
             node = users[0]
+            if node.op == "output":
+                return None
             if node.op == "call_module" and isinstance(self._module(node), SPARSE_LAYERS):
                 break
             alone = acts_on_units_alone(self.network, node, units_go=not is_input)
             if not alone or not _reads_only(node, path[-1] if path else start):
-                return f"{name}: {describe(self.network, node)} follows; its units stay"
+                raise _Stays(f"{describe(self.network, node)} follows")
             path.append(node)
         consumer = str(node.target)
         if consumer not in self.wanted:
-            return f"{name}: {consumer} reads it and has no prior; its units stay"
+            raise _Stays(f"{consumer} reads it and has no prior")
         if consumer in self.twice or getattr(self._module(node), "groups", 1) != 1:
-            return f"{name}: {consumer} is grouped or used more than once; its units stay"
-        if is_input:
-            features_survive = all(keeps_features(self.network, n) for n in path)
-            linear = isinstance(self._module(node), nn.Linear)
-            return UnitLink(None, consumer, 1) if features_survive and linear else ""
-        return self._link(start, path, node)
+            raise _Stays(f"{consumer} is grouped or used more than once")
+        if not is_input:
+            return self._link(start, path, node)
+        features_survive = all(keeps_features(self.network, n) for n in path)
+        linear = isinstance(self._module(node), nn.Linear)
+        return UnitLink(None, consumer, 1) if features_survive and linear else None
 
-    def _producer_refusal(self, start: fx.Node) -> str:
+    def _check_producer(self, start: fx.Node) -> None:
         name, shape = str(start.target), start.meta["shape"]
         producer = self.network.get_submodule(name)
         if name in self.twice:
-            return "used more than once"
+            raise _Stays("used more than once")
         if getattr(producer, "groups", 1) != 1:
-            return "grouped convolution"
+            raise _Stays("grouped convolution")
         if isinstance(producer, nn.Linear) and len(shape) != 2:  # noqa: PLR2004
-            return f"gives a tensor of shape {tuple(shape)}"
-        return ""
+            raise _Stays(f"gives a tensor of shape {tuple(shape)}")
 
-    def _link(self, start: fx.Node, path: list[fx.Node], node: fx.Node) -> UnitLink | str:
+    def _link(self, start: fx.Node, path: list[fx.Node], node: fx.Node) -> UnitLink:
         """Link a layer to the one that reads it, if the reader's inputs are its units one after the other."""
         name, consumer_name = str(start.target), str(node.target)
         consumer = self._module(node)
@@ -225,19 +233,13 @@ class _Follower:
         linear = isinstance(consumer, nn.Linear)
         fits = shape[1] == columns and columns % units == 0
         if not fits or (len(shape) != 2 if linear else columns != units):  # noqa: PLR2004
-            return f"{name}: {consumer_name} reads a tensor of shape {tuple(shape)}; its units stay"
+            raise _Stays(f"{consumer_name} reads a tensor of shape {tuple(shape)}")
         norms = [str(n.target) for n in path if n.op == "call_module" and isinstance(self._module(n), NORMS)]
         for norm in norms:
             if norm in self.twice or self.network.get_submodule(norm).num_features not in {units, columns}:
-                return f"{name}: {norm} follows and is used elsewhere or across units; its units stay"
-        return UnitLink(
-            name,
-            consumer_name,
-            columns // units,
-            _between(self.traced, start, path),
-            norms,
-            start.meta["shape"][2:],
-        )
+                raise _Stays(f"{norm} follows and is used elsewhere or across units")
+        between = _between(self.traced, start, path)
+        return UnitLink(name, consumer_name, columns // units, between, norms, start.meta["shape"][2:])
 
     def _module(self, node: fx.Node) -> nn.Module:
         return self.network.get_submodule(str(node.target))

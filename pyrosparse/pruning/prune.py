@@ -114,7 +114,7 @@ def _cut(source: Source, report: PruneReport, masks: dict[str, Tensor]) -> Prune
     if source.input_shape is not None and links.links:
         like = next(small.parameters())
         x = reference_input(source.input_shape, like) if source.example is None else source.example.to(like.device)
-        weights = {layer: masked.get_submodule(layer).weight.detach() for layer in layers}
+        weights = {source.sites[site].layer: masked.get_parameter(site).detach() for site in masks}
         plan = proved(masked, plan_removal(small, links, layers, weights), x)
         report.notes.extend(plan.notes)
         taken = cut_network(small, plan, posterior=lambda layer: sigmas[layer])
@@ -128,7 +128,9 @@ def _cut(source: Source, report: PruneReport, masks: dict[str, Tensor]) -> Prune
         )
     pruned = Pruned(
         network=small,
-        masks={s: _original_mask(site, kept[site.layer], sigmas[site.layer]["mask"]) for s, site in source.sites.items()},
+        masks={
+            s: _original_mask(site, kept[site.layer], sigmas[site.layer]["mask"]) for s, site in source.sites.items()
+        },
         sigma={s: sigmas[site.layer]["sigma"] for s, site in source.sites.items()},
         kept=kept,
         original_parameters=source.original_parameters,

@@ -52,9 +52,7 @@ class Removal:
         return bool(self.cuts)
 
     def __str__(self) -> str:
-        rows = [
-            (str(c.link), str(c.units), str(len(c.keep)), "yes" if c.bias is not None else "no") for c in self.cuts
-        ]
+        rows = [(str(c.link), str(c.units), str(len(c.keep)), "yes" if c.bias is not None else "no") for c in self.cuts]
         return "\n".join([table(("units of", "now", "after", "constants folded"), rows), *self.notes])
 
 
@@ -107,8 +105,10 @@ def plan_removal(
                 stay[best] = True
                 constant[best] = False
             if bool((stay != current).any()):
-                if bool(constant.any()):
-                    _fold(network, link, constant, bias, weights[link.consumer], folds)
+                # without a bias to fold into, only units that give 0 are constant here
+                if bool(constant.any()) and network.get_submodule(link.consumer).bias is not None:
+                    fold = _fold(network, link, constant, bias, weights[link.consumer])
+                    folds[link.consumer] = folds[link.consumer] + fold if link.consumer in folds else fold
                 _kill(network, link, ~stay, alive)
                 keep[i] = stay
                 changed = True
@@ -174,18 +174,12 @@ def _pads(module: nn.Module) -> bool:
     return padding == "same" if isinstance(padding, str) else any(p != 0 for p in padding)  # type: ignore[union-attr]
 
 
-def _fold(
-    network: nn.Module, link: UnitLink, constant: Tensor, bias: Tensor, weight: Tensor, folds: dict[str, Tensor]
-) -> None:
-    """Add the constant contribution of units to what is folded into the consumer's bias."""
+def _fold(network: nn.Module, link: UnitLink, constant: Tensor, bias: Tensor, weight: Tensor) -> Tensor:
+    """What constant units contribute to the consumer's output, shape ``(outputs,)``."""
     consumer = network.get_submodule(link.consumer)
-    if consumer.bias is None:  # then all of it is 0
-        return
     seen = torch.where(constant[:, None], link.constants(bias), 0.0).to(weight.dtype)
     if isinstance(consumer, nn.Linear):
-        fold = weight @ seen.flatten()
-    else:
-        out_axis, in_axis = axes(consumer)
-        kernel_sums = weight.movedim((out_axis, in_axis), (0, 1)).flatten(2).sum(2)
-        fold = kernel_sums @ seen[:, 0]
-    folds[link.consumer] = folds[link.consumer] + fold if link.consumer in folds else fold
+        return weight @ seen.flatten()
+    out_axis, in_axis = axes(consumer)
+    kernel_sums = weight.movedim((out_axis, in_axis), (0, 1)).flatten(2).sum(2)
+    return kernel_sums @ seen[:, 0]

@@ -47,7 +47,9 @@ class Source:
         if isinstance(model, SparseModel):
             missing = [site for site in model.sites if site not in posteriors]
             if missing:
-                raise NetworkError(f"the guide has no Gaussian site for {', '.join(missing)}: there is nothing to prune by")
+                raise NetworkError(
+                    f"the guide has no Gaussian site for {', '.join(missing)}: there is nothing to prune by"
+                )
             self.network: nn.Module = model.network
             self.likelihood: Likelihood | None = likelihood or model.likelihood
             self.sites = model.sites
@@ -80,8 +82,8 @@ class Source:
         for site, posterior in posteriors.items():
             if site not in parameters:
                 raise NetworkError(
-                    f"site {site!r} is no parameter of the network (it has {', '.join(parameters)}): name sites after the "
-                    "parameters that they replace"
+                    f"site {site!r} is no parameter of the network (it has {', '.join(parameters)}): name sites after "
+                    "the parameters that they replace"
                 )
             if parameters[site].shape != posterior.shape:
                 raise NetworkError(
@@ -89,13 +91,15 @@ class Source:
                     f"{tuple(parameters[site].shape)}"
                 )
             if not _is_weight(network, site):
-                self.notes.append(f"{site}: is not the weight of a layer that can be pruned; its posterior mean is used")
+                self.notes.append(
+                    f"{site}: is not the weight of a layer that can be pruned; its posterior mean is used"
+                )
                 with torch.no_grad():
                     parameters[site].copy_(posterior.mean())
         if not any(_is_weight(network, site) for site in posteriors):
             raise NetworkError(
-                f"none of the sites {', '.join(posteriors)} is the weight of a linear or convolution layer of the network: "
-                "there is nothing to prune"
+                f"none of the sites {', '.join(posteriors)} is the weight of a linear or convolution layer of the "
+                "network: there is nothing to prune"
             )
         return network
 

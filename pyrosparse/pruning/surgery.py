@@ -67,7 +67,7 @@ def cut_network(
     for cut in removal.cuts:
         if cut.bias is not None:
             with torch.no_grad():
-                network.get_submodule(cut.link.consumer).bias.add_(cut.bias)  # type: ignore[operator, union-attr]
+                network.get_submodule(cut.link.consumer).bias.add_(cut.bias)  # type: ignore[operator]
     for cut in removal.cuts:
         _cut_consumer(network, cut, cutter, posterior)
         outs, _ = taken.get(cut.link.consumer, (None, None))
@@ -109,9 +109,10 @@ def _cut_producer(network: nn.Module, cut: LinkCut, cutter: Cutter, posterior: T
     for name in cut.link.norms:
         norm = network.get_submodule(name)
         columns = cut.keep if norm.num_features == cut.units else cut.columns
-        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
-            if isinstance(tensor, Tensor):
-                cutter.take(tensor, 0, columns)
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            value = getattr(norm, part)
+            if isinstance(value, Tensor):
+                cutter.take(value, 0, columns)
         norm.num_features = len(columns)  # type: ignore[assignment]
 
 

@@ -88,26 +88,34 @@ def acts_on_units_alone(network: nn.Module, node: fx.Node, *, units_go: bool = T
     :param units_go: whether units may be missing later: a ``view`` with their number written out would then fail.
     """
     source = _input_shape(node)
-    if source is None or "shape" not in node.meta:
+    kinds = {"call_module": _module_alone, "call_function": _function_alone, "call_method": _method_alone}
+    if source is None or "shape" not in node.meta or node.op not in kinds:
         return False
-    if node.op == "call_module":
-        module = network.get_submodule(str(node.target))
-        if isinstance(module, nn.Flatten):
-            return module.start_dim == 1
-        if type(module) in _POOLS:
-            return len(source) == _POOLS[type(module)] + 2
-        return isinstance(module, _MODULES)
-    if node.op == "call_function":
-        if node.target in _POOLS:
-            return len(source) == _POOLS[node.target] + 2
-        if node.target is F.dropout:
-            return _argument(node, 2, "training", True) is False
-        return node.target in _FUNCTIONS or (node.target is torch.flatten and _flattens_from_units(node))
-    if node.op == "call_method":
-        if node.target in _RESHAPES:
-            return _is_flattening(node, source) and not (units_go and _writes_out_units(node))
-        return node.target in _METHODS or (node.target == "flatten" and _flattens_from_units(node))
-    return False
+    return kinds[node.op](network, node, source) and not (units_go and _writes_out_units(node))
+
+
+def _module_alone(network: nn.Module, node: fx.Node, source: torch.Size) -> bool:
+    module = network.get_submodule(str(node.target))
+    if isinstance(module, nn.Flatten):
+        return module.start_dim == 1
+    if type(module) in _POOLS:
+        return len(source) == _POOLS[type(module)] + 2
+    return isinstance(module, _MODULES)
+
+
+def _function_alone(network: nn.Module, node: fx.Node, source: torch.Size) -> bool:
+    if node.target in _POOLS:
+        return len(source) == _POOLS[node.target] + 2
+    if node.target is F.dropout:
+        return _argument(node, 2, "training", True) is False
+    return node.target in _FUNCTIONS or (node.target is torch.flatten and _flattens_from_units(node))
+
+
+def _method_alone(network: nn.Module, node: fx.Node, source: torch.Size) -> bool:
+    if node.target in _RESHAPES:
+        shape = node.meta["shape"]
+        return len(shape) == 2 and shape[0] == source[0]  # noqa: PLR2004
+    return node.target in _METHODS or (node.target == "flatten" and _flattens_from_units(node))
 
 
 def keeps_features(network: nn.Module, node: fx.Node) -> bool:
@@ -121,7 +129,7 @@ def describe(network: nn.Module, node: fx.Node) -> str:
     """Name a node for a note."""
     if node.op == "call_module":
         return f"{node.target} ({type(network.get_submodule(str(node.target))).__name__})"
-    if node.op == "call_method" and node.target in _RESHAPES and _writes_out_units(node):
+    if _writes_out_units(node):
         return f"{node.target} with the number of units written out (flatten(1) would do)"
     return str(getattr(node.target, "__name__", node.target))
 
@@ -139,12 +147,10 @@ def _flattens_from_units(node: fx.Node) -> bool:
     return bool(_argument(node, 1, "start_dim", 0) == 1)
 
 
-def _is_flattening(node: fx.Node, source: torch.Size) -> bool:
-    shape = node.meta["shape"]
-    return len(shape) == 2 and shape[0] == source[0]  # noqa: PLR2004
-
-
 def _writes_out_units(node: fx.Node) -> bool:
+    """Whether a reshape has the number of its columns as a number in the code."""
+    if node.op != "call_method" or node.target not in _RESHAPES:
+        return False
     sizes = node.args[1:] or node.kwargs.get("shape") or node.kwargs.get("size") or ()
     while isinstance(sizes, tuple | list) and sizes:
         sizes = sizes[-1]

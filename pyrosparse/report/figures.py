@@ -7,7 +7,7 @@ from typing import Any
 
 from pyrosparse.text import size
 
-__all__ = ["NONE", "count", "decimal", "finite", "percent", "points", "shape", "size_of", "times"]
+__all__ = ["NONE", "count", "decimal", "decimal4", "finite", "percent", "points", "shape", "size_of", "times"]
 
 NONE = "–"
 
@@ -29,6 +29,11 @@ def decimal(value: Any, places: int = 2) -> str:
     """1,234.50."""
     number = finite(value)
     return NONE if number is None else f"{number:,.{places}f}"
+
+
+def decimal4(value: Any) -> str:
+    """0.0278."""
+    return decimal(value, 4)
 
 
 def percent(fraction: Any, places: int = 2) -> str:

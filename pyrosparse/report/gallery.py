@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrosparse.report import images, pictures
-from pyrosparse.report.figures import count, finite
-from pyrosparse.report.markup import Html, element, figure, section
+from pyrosparse.report.figures import count, decimal, finite, percent, size_of
+from pyrosparse.report.markup import Html, element, figure, section, table
 from pyrosparse.report.read import Run, SiteArrays
 from pyrosparse.report.sections import absent
 from pyrosparse.report.theme import to_svg
@@ -33,61 +33,74 @@ def _column(rows: list[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
 def tradeoff(run: Run) -> Html:
     """Accuracy against bytes over thresholds, with the chosen one."""
     title = "Accuracy against bytes"
-    lead = "Each point is a network pruned at another threshold and measured on validation data."
+    lead = "Each point is the network pruned at another threshold and measured on validation data, without fine-tuning."
     rows = [r for r in run.rows("curve") if finite(r.get("threshold")) is not None]
-    rows = [r for r in rows if _quality(r) is not None]
-    in_bytes = bool(rows) and all(finite(r.get("bytes")) is not None for r in rows)
-    cost = "bytes" if in_bytes else next((k for k in ("nonzero", "kept") if np.isfinite(_column(rows, k)).any()), "")
-    rows = [r for r in rows if finite(r.get(cost)) is not None]
-    if not rows or not cost:
+    accuracy = any(finite(r.get("val_accuracy")) is not None for r in (*rows, *run.rows("stages")))
+    rows = [r for r in rows if _quality(r, accuracy) is not None]
+    cost = next((k for k in ("bytes", "nonzero", "kept") if rows and np.isfinite(_column(rows, k)).all()), "")
+    if not cost:
         return section(title, lead, absent("No curve was computed."))
-    thresholds = _column(rows, "threshold")
-    marked = [i for i, row in enumerate(rows) if row.get("chosen") is True]
-    chosen = marked[0] if marked else None
-    if chosen is None and run.threshold is not None and np.abs(thresholds - run.threshold).min() < 1e-6:
-        chosen = int(np.abs(thresholds - run.threshold).argmin())
-    quality = np.array([_quality(r) for r in rows], dtype=np.float64)
-    dense = finite(run.stage("dense").get("val_accuracy"))
+    chosen = _chosen(run, rows)
+    quality = np.array([_quality(r, accuracy) for r in rows], dtype=np.float64)
     svg = to_svg(
-        pictures.accuracy_against_bytes(
+        pictures.quality_against_size(
             _column(rows, cost),
-            100 * quality,
-            thresholds,
+            quality,
+            accuracy=accuracy,
+            in_bytes=cost == "bytes",
             chosen=chosen,
-            in_bytes=in_bytes,
-            reference=None if dense is None else 100 * dense,
-            measure="validation accuracy, %",
+            note="" if chosen is None else _note(rows[chosen], accuracy),
+            reference=finite(run.stage("dense").get("val_accuracy" if accuracy else "val_error")),
         ),
         key="tradeoff",
-        alt=f"Validation accuracy against {'file size' if in_bytes else 'weights kept'} at {len(rows)} thresholds",
+        alt=f"Validation {'accuracy' if accuracy else 'error'} against "
+        f"{'file size' if cost == 'bytes' else 'weights kept'} at {len(rows)} thresholds",
     )
-    what = "the file" if in_bytes else "the number of weights"
-    caption = f"Up is better, left is smaller ({what}, log scale). The network that was kept is marked."
-    if chosen is None:
-        caption = f"Up is better, left is smaller ({what}, log scale)."
-    return section(title, lead, _grid(figure(svg, "Over thresholds", caption), element("div", _curve_list(rows, cost))))
+    marked = "" if chosen is None else " The threshold that was used is marked."
+    caption = f"{'Up' if accuracy else 'Down'} is better, left is smaller.{marked}"
+    if accuracy:
+        caption += " The accuracy axis is stretched towards 100 % where errors differ much."
+    return section(
+        title, lead, _grid(figure(svg, "Over thresholds", caption), _points(rows, cost, chosen, accuracy=accuracy))
+    )
 
 
-def _quality(row: Mapping[str, Any]) -> float | None:
-    accuracy, error = finite(row.get("val_accuracy")), finite(row.get("val_error"))
-    return accuracy if accuracy is not None else None if error is None else 1 - error
+def _note(row: Mapping[str, Any], accuracy: bool) -> str:
+    quality = _quality(row, accuracy)
+    written = percent(quality) if accuracy else decimal(quality, 4)
+    place = f"{size_of(row['bytes'])}, " if finite(row.get("bytes")) is not None else ""
+    return f"chosen: log α ≤ {float(row['threshold']):.3g}\n{place}{written}"
 
 
-def _curve_list(rows: list[Mapping[str, Any]], cost: str) -> Html:
-    from pyrosparse.report.figures import percent, size_of
-    from pyrosparse.report.markup import table
+def _chosen(run: Run, rows: list[Mapping[str, Any]]) -> int | None:
+    marked = [i for i, row in enumerate(rows) if row.get("chosen") is True]
+    if marked or run.threshold is None:
+        return marked[0] if marked else None
+    away = np.abs(_column(rows, "threshold") - run.threshold)
+    return int(away.argmin()) if away.min() < 1e-6 else None
 
-    body = [
-        [
-            f"{row['threshold']:g}".replace("-", "\N{MINUS SIGN}"),
+
+def _quality(row: Mapping[str, Any], accuracy: bool) -> float | None:
+    error, known = finite(row.get("val_error")), finite(row.get("val_accuracy"))
+    if not accuracy:
+        return error
+    return known if known is not None else None if error is None else 1 - error
+
+
+def _points(rows: list[Mapping[str, Any]], cost: str, chosen: int | None, *, accuracy: bool) -> Html:
+    """The points of the curve as a table."""
+    body = []
+    for i, row in enumerate(rows):
+        quality = _quality(row, accuracy)
+        cells = [
+            f"{float(row['threshold']):.3g}".replace("-", "\N{MINUS SIGN}"),
             count(row.get("nonzero", row.get("kept"))),
             *([size_of(row.get("bytes"))] if cost == "bytes" else []),
-            percent(_quality(row)),
+            percent(quality) if accuracy else decimal(quality, 4),
         ]
-        for row in rows
-    ]
-    header = ["Threshold", "Weights", *(["File"] if cost == "bytes" else []), "Accuracy"]
-    return table(header, body, caption="The same points as numbers", left=0)
+        body.append([element("strong", cell) for cell in cells] if i == chosen else cells)
+    header = ["log α ≤", "Non-zero", *(["File"] if cost == "bytes" else []), "Accuracy" if accuracy else "Error"]
+    return table(header, body, caption="The points of the curve as numbers", left=0)
 
 
 def live_weights(run: Run) -> Html:
@@ -96,7 +109,7 @@ def live_weights(run: Run) -> Html:
     if not run.sites:
         return section(title, lead, absent("No masks can be drawn:", NO_POSTERIOR))
     sites = list(run.sites.values())
-    drawn = [_first(sites[0])] if sites[0].keep.size else []
+    drawn = [_first(sites[0], run.example_shape)] if sites[0].keep.size else []
     drawn += [_mask(i, site) for i, site in enumerate(sites) if site.keep.size and not _is_filters(site, i)]
     return section(title, lead, _grid(*(d for d in drawn if d), small=True))
 
@@ -105,20 +118,20 @@ def _is_filters(site: SiteArrays, index: int) -> bool:
     return index == 0 and site.keep.ndim == 4 and site.keep.shape[1] <= 4
 
 
-def _first(site: SiteArrays) -> Html:
+def _first(site: SiteArrays, example: tuple[int, ...] | None) -> Html:
     """The first layer as a picture of the input or of its filters; nothing if it has no such picture."""
     if _is_filters(site, 0):
         svg = to_svg(images.filter_tiles(site.mean, site.keep), key="first", alt=f"Filters of {site.site}")
         shown = min(math.prod(site.keep.shape[:2]), images.MAX_TILES)
         return figure(svg, site.site, f"{shown} filters. Blue is positive, orange negative, blank pruned.")
-    picture = images.image_shape(site.keep.shape[1]) if site.keep.ndim == 2 else None
+    picture = images.image_shape(site.keep.shape[1], example) if site.keep.ndim == 2 else None
     if picture is None:
         return Html("")
     counts = site.keep.sum(0).reshape(picture).sum(0)
     alt = f"Live weights of {site.site} at each of the {counts.shape[0]} × {counts.shape[1]} pixels of the input"
     svg = to_svg(images.input_image(counts), key="first", alt=alt)
     dead = int((counts == 0).sum())
-    caption = f"How many live weights leave each pixel. {dead:,} of {counts.size:,} pixels are not looked at at all."
+    caption = f"How many live weights leave each pixel; {dead:,} of {counts.size:,} pixels are never looked at."
     return figure(svg, f"{site.site}, seen from the input", caption)
 
 
@@ -127,88 +140,105 @@ def _mask(index: int, site: SiteArrays) -> Html:
     svg = to_svg(images.mask_image(keep), key=f"mask{index}", alt=f"Keep-mask of {site.site}: {kept} of {keep.size}")
     if keep.ndim < 2:
         return figure(svg, site.site, f"{kept:,} of {keep.size:,} weights live.")
-    flat = keep.reshape(keep.shape[0], keep.shape[1], -1).any(-1)
-    rows, columns = int(flat.any(1).sum()), int(flat.any(0).sum())
-    text = f"{rows:,} of {flat.shape[0]:,} outputs and {columns:,} of {flat.shape[1]:,} inputs have a live weight."
+    others = tuple(range(2, keep.ndim))
+    rows, columns = int(keep.any((1, *others)).sum()), int(keep.any((0, *others)).sum())
+    text = f"{rows:,} of {keep.shape[0]:,} outputs and {columns:,} of {keep.shape[1]:,} inputs have a live weight."
     return figure(svg, site.site, text)
 
 
 def histograms(run: Run) -> Html:
     """One histogram of log α for each site, on one axis for all."""
     title = "What decides: log α"
-    lead = "α = σ² / μ² says how noisy a weight is for its size. Weights right of the line carry no information to speak of."
+    lead = "α = σ² / μ² says how noisy a weight is for its size; right of the line the noise wins and the weight goes."
     if not run.sites:
         return section(title, lead, absent("No histograms can be drawn:", NO_POSTERIOR))
-    finite_values = [s.log_alpha[s.present] for s in run.sites.values()]
-    everything = np.concatenate([v for v in finite_values if v.size] or [np.zeros(1)])
+    known = [s.log_alpha[s.present] for s in run.sites.values()]
+    everything = np.concatenate([v for v in known if v.size] or [np.zeros(1)])
     low, high = (float(q) for q in np.quantile(everything, (0.0005, 0.9995)))
     if run.threshold is not None:
         low, high = min(low, run.threshold - 1), max(high, run.threshold + 1)
     drawn = []
     for i, (name, site) in enumerate(run.sites.items()):
+        gone = int((~site.present).sum())
         alt = f"Histogram of log alpha of {name}: {int(site.keep.sum())} of {site.keep.size} weights kept"
         picture = pictures.log_alpha_histogram(site.log_alpha, threshold=run.threshold, bounds=(low, high))
-        gone = int((~site.present).sum())
-        caption = f"{gone:,} more weights were cut while fitting and are not drawn." if gone else "All weights of the layer."
+        caption = "The bar at the right: weights cut while fitting, at exactly 0 since." if gone else ""
+        lost = (
+            0 if run.threshold is None else int((site.present & ~site.keep & (site.log_alpha <= run.threshold)).sum())
+        )
+        caption += f" Of those below the line, {lost:,} went with dead units." if lost else ""
         drawn.append(figure(to_svg(picture, key=f"alpha{i}", alt=alt), name, caption))
-    line = "no threshold was recorded" if run.threshold is None else f"the threshold is log α = {run.threshold:g}"
+    line = "no threshold was recorded" if run.threshold is None else f"the threshold is log α = {run.threshold:.3g}"
     return section(title, f"{lead} Counts are on a log scale; {line}.", _grid(*drawn, small=True))
 
 
 def posterior(run: Run) -> Html:
     """A few posteriors against zero, and all weights by mean and standard deviation."""
-    title, lead = "The posterior at a glance", "Each weight has a Normal posterior. Kept weights are sure not to be zero."
-    if not any(site.present.any() for site in run.sites.values()):
+    title = "The posterior at a glance"
+    lead = (
+        "Each weight has a Normal posterior N(μ, σ²). A weight is kept when μ is large for its σ; "
+        "one that is mostly noise around zero is not worth its bits."
+    )
+    alive = [s for s in run.sites.values() if s.present.any()]
+    if not alive:
         return section(title, lead, absent("No posterior can be drawn:", NO_POSTERIOR))
-    labels, mean, std, keep = _examples(run)
+    site = max(alive, key=lambda s: int(s.keep.sum()))
+    labels, mean, std, keep = examples(site)
     few = to_svg(
         pictures.posteriors(mean, std, keep, labels),
         key="few",
-        alt=f"Posteriors of {len(labels)} weights, {int(keep.sum())} kept and {int((~keep).sum())} pruned",
+        alt=f"Posteriors of {len(labels)} weights of {site.site}, {int(keep.sum())} kept and {int((~keep).sum())} not",
     )
-    alive = [s for s in run.sites.values() if s.present.any()]
-    everything = pictures.mean_against_std(
+    whole = pictures.mean_against_std(
         np.concatenate([s.mean[s.present] for s in alive]),
         np.concatenate([s.std[s.present] for s in alive]),
         threshold=run.threshold,
     )
     total = sum(int(s.present.sum()) for s in alive)
+    gone = sum(s.keep.size for s in run.sites.values()) - total
+    rest = f" The other {gone:,} were cut while fitting." if gone else ""
     return section(
         title,
         lead,
         _grid(
             figure(
                 few,
-                "Some weights",
-                "Blue: kept, from the surest down to the one nearest the threshold. Grey: pruned; zero is well inside. "
-                "Curves are drawn to one height.",
+                f"Some weights of {site.site}",
+                "Blue is kept, surest first; grey is pruned. From each band of relevance the weight with the "
+                "largest |μ|; all curves are drawn to one height.",
             ),
             figure(
-                to_svg(everything, key="all", alt=f"Mean against standard deviation of {total} weights"),
-                f"All {total:,} weights",
-                "The dashed line is the threshold: below it the mean is large for its uncertainty and the weight is kept. "
-                "Stronger colour, more weights.",
+                to_svg(whole, key="all", alt=f"Mean against standard deviation of {total} weights"),
+                f"All {total:,} weights that have a posterior",
+                "Below the dashed line, the threshold, the mean is large enough for its uncertainty. "
+                f"Stronger colour, more weights.{rest}",
             ),
         ),
     )
 
 
-def _examples(run: Run) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Five kept and four pruned weights of the largest site, spread evenly over the ranks of their relevance."""
-    site = max(run.sites.values(), key=lambda s: (bool((s.keep & s.present).any()), int(s.present.sum())))
+def examples(site: SiteArrays) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Pick weights that show what kept and pruned look like.
+
+    Kept and pruned weights are each ranked by relevance and cut into bands, and each band gives the one of
+    largest mean; where no pruned weight has a posterior left, a weight that was cut stands for them.
+
+    :returns: labels, means, standard deviations, whether kept.
+    """
     order = np.argsort(-site.relevance, axis=None, kind="stable")
-    order = order[site.present.ravel()[order]]
-    kept = order[site.keep.ravel()[order]]
-    cut = order[~site.keep.ravel()[order]]
-    picked = np.concatenate([_spread(kept, 5), _spread(cut, 4)]).astype(int)
-    labels = [f"{site.site}[{', '.join(str(int(k)) for k in np.unravel_index(i, site.mean.shape))}]" for i in picked]
-    return labels, site.mean.ravel()[picked], site.std.ravel()[picked], site.keep.ravel()[picked]
+    keep, present, size = site.keep.ravel()[order], site.present.ravel()[order], np.abs(site.mean).ravel()
+    bands = [*_bands(order[keep & present], 5), *_bands(order[~keep & present], 4)]
+    picked = [int(band[size[band].argmax()]) for band in bands]
+    if (keep | ~present).all():
+        picked += [int(i) for i in order[~present][:1]]
+    where = np.array(picked, dtype=int)
+    places = np.unravel_index(where, site.mean.shape)
+    labels = [f"[{', '.join(str(int(i)) for i in place)}]" for place in zip(*places, strict=True)]
+    return labels, site.mean.ravel()[where], site.std.ravel()[where], site.keep.ravel()[where]
 
 
-def _spread(ranked: NDArray[np.int64], number: int) -> NDArray[np.int64]:
-    if len(ranked) <= number:
-        return ranked
-    return ranked[np.linspace(0, len(ranked) - 1, number).round().astype(int)]
+def _bands(ranked: NDArray[np.int64], number: int) -> list[NDArray[np.int64]]:
+    return [band for band in np.array_split(ranked, number) if band.size]
 
 
 def history(run: Run) -> Html:
@@ -223,7 +253,9 @@ def history(run: Run) -> Html:
     fit, kl, beta, kept = (_column(rows, key) for key in ("log_likelihood", "kl", "beta", "kept"))
     if np.isfinite(fit).any() and np.isfinite(kl).any():
         svg = to_svg(pictures.elbo(epoch, fit, kl, beta), key="elbo", alt="Minus log-likelihood, KL and beta by epoch")
-        text = "−ELBO = −log-likelihood + KL, in nats over the training set. Below: β, the weight on the KL while fitting."
+        text = (
+            "−ELBO = −log-likelihood + KL, in nats over the training set. Below: β, the weight of the KL while fitting."
+        )
         drawn.append(figure(svg, "ELBO = log-likelihood − KL", text))
     else:
         drawn.append(absent("The parts of the ELBO were not recorded."))
@@ -251,7 +283,8 @@ def _units(run: Run, rows: list[Mapping[str, Any]]) -> dict[str, NDArray[np.floa
         lists = [u for u in given if isinstance(u, list)]
         sites = list(run.sites)
         names = [s.rpartition(".")[0] or s for s in sites] if len(sites) == len(lists[0]) else []
-        lines = {(names[i] if names else f"layer {i + 1}"): [_number(u[i]) for u in lists] for i in range(len(lists[0]))}
+        names = names or [f"layer {i + 1}" for i in range(len(lists[0]))]
+        lines = {name: [_number(u[i]) for u in lists] for i, name in enumerate(names)}
     else:
         return {}
     return {name: np.array(values) for name, values in lines.items()}

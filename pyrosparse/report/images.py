@@ -18,15 +18,20 @@ MAX_PIXELS = 400
 MAX_TILES = 256
 
 
-def image_shape(inputs: int) -> tuple[int, int, int] | None:
-    """Guess (channels, height, width) of a flattened square image; None if it cannot be one.
+def image_shape(inputs: int, example: tuple[int, ...] | None) -> tuple[int, int, int] | None:
+    """Find (channels, height, width) of the images that a first layer looks at; None if it looks at none.
 
-    64 is 8 × 8, 784 is 28 × 28, 3072 is 3 × 32 × 32.
+    :param inputs: number of inputs of the layer.
+    :param example: shape of one example; where it is not known, a square is guessed (784 is 28 × 28).
     """
-    for channels in (1, 3):
-        side = math.isqrt(inputs // channels)
-        if side >= 4 and channels * side * side == inputs:
-            return channels, side, side
+    if example is None:
+        for channels in (1, 3):
+            side = math.isqrt(inputs // channels)
+            if side >= 4 and channels * side * side == inputs:
+                return channels, side, side
+        return None
+    if len(example) in (2, 3) and math.prod(example) == inputs and min(example[-2:]) > 1:
+        return (1, *example)[-3:]  # type: ignore[return-value]
     return None
 
 
@@ -50,10 +55,7 @@ def _frame(axes: Axes) -> None:
 def input_image(live: ArrayLike) -> Figure:
     """How many live weights leave each pixel of the input.
 
-    Parameters
-    ----------
-    live
-        Counts of shape (height, width).
+    :param live: counts of shape (height, width).
     """
     counts = np.asarray(live, dtype=np.float64)
     top = float(counts.max(initial=0))
@@ -62,7 +64,8 @@ def input_image(live: ArrayLike) -> Figure:
     axes, scale = figure.subplots(2, 1, gridspec_kw={"height_ratios": [30 * height / width, 1]})
     axes.imshow(_ink(counts / max(top, 1)), interpolation="none")
     _frame(axes)
-    scale.imshow(_ink(np.linspace(0, 1, 64)[None, :]), aspect="auto", interpolation="none", extent=(0, max(top, 1), 0, 1))
+    ramp = _ink(np.linspace(0, 1, 64)[None, :])
+    scale.imshow(ramp, aspect="auto", interpolation="none", extent=(0, max(top, 1), 0, 1))
     scale.set_yticks([])
     scale.set_xticks([0, max(top, 1)], ["0", f"{top:,.0f} live weights"])
     scale.get_xticklabels()[0].set_ha("left")
@@ -112,20 +115,20 @@ def block_size(shape: tuple[int, ...]) -> int:
 def filter_tiles(weight: ArrayLike, keep: ArrayLike) -> Figure:
     """The filters of a first convolution, one tile for each output and input channel.
 
-    Parameters
-    ----------
-    weight, keep
-        Posterior means and keep-mask, shape (outputs, inputs, height, width). Blue is positive,
-        orange negative, clear pruned. At most 256 tiles are drawn, the first ones.
+    Blue is positive, orange negative, clear pruned. At most 256 tiles are drawn, the first ones.
+
+    :param weight: posterior means, shape (outputs, inputs, height, width).
+    :param keep: keep-mask, same shape.
     """
     values = np.where(np.asarray(keep, bool), np.asarray(weight, float), 0.0)
     _, _, height, width = values.shape
     tiles = values.reshape(-1, height, width)[:MAX_TILES]
     columns = min(len(tiles), max(1, math.ceil(math.sqrt(1.6 * len(tiles)))))
     rows = math.ceil(len(tiles) / columns)
-    canvas = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1), np.nan)
+    canvas = np.zeros((rows * (height + 1) + 1, columns * (width + 1) + 1))
     for i, tile in enumerate(tiles):
         top, left = 1 + (i // columns) * (height + 1), 1 + (i % columns) * (width + 1)
+        canvas[top - 1 : top + height + 1, left - 1 : left + width + 1] = np.nan
         canvas[top : top + height, left : left + width] = tile
     largest = max(float(np.abs(tiles).max(initial=0)), 1e-12)
     image = _ink(np.nan_to_num(np.abs(canvas)) / largest)

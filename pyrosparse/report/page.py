@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from pyrosparse.errors import DataError
 from pyrosparse.report import gallery, sections
@@ -16,18 +16,16 @@ __all__ = ["render", "write"]
 
 
 def write(run_dir: Path | str) -> Path:
-    """Write ``report.html`` into a run folder and return its path.
+    """Write ``report.html`` into a run folder.
 
     The page is made from ``config.toml``, ``metrics.json``, ``history.jsonl`` and
     ``posterior.safetensors`` alone; what is missing is said on the page. The same files give the
     same bytes. It needs no network: style and pictures are inside.
 
-    Raises
-    ------
-    DataError
-        The folder is not a run folder, or cannot be written.
-    CorruptFileError
-        One of its files cannot be understood.
+    :param run_dir: the folder that ``pyrosparse run`` wrote.
+    :returns: path of the page.
+    :raises DataError: if it is not a run folder, or cannot be written to.
+    :raises CorruptFileError: if one of its files cannot be understood.
     """
     run = read_run(run_dir)
     path = run.folder / "report.html"
@@ -36,7 +34,8 @@ def write(run_dir: Path | str) -> Path:
         part.write_text(render(run), encoding="utf-8", newline="\n")
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise DataError(f"cannot write {path} ({error.strerror}): free some space or choose another folder") from error
     return path
 
@@ -47,7 +46,7 @@ def render(run: Run) -> str:
     body = [
         element(
             "header",
-            element("p", "pyrosparse report", class_="kind"),
+            _origin(run),
             element("h1", title),
             element("p", _summary(run), class_="summary"),
             sections.headline(run),
@@ -56,6 +55,7 @@ def render(run: Run) -> str:
             "main",
             sections.stages(run),
             sections.layers(run),
+            sections.file(run),
             gallery.tradeoff(run),
             gallery.live_weights(run),
             gallery.posterior(run),
@@ -80,18 +80,16 @@ def _title(run: Run) -> str:
     return str(run.config.get("name") or run.folder.resolve().name)
 
 
+def _origin(run: Run) -> Html:
+    """The line above the title: what this is and what it was made with."""
+    parts = ["pyrosparse report", *(str(run.metrics[k]) for k in ("model", "data") if run.metrics.get(k))]
+    return element("p", ", ".join(parts), class_="kind")
+
+
 def _missing(run: Run) -> Html:
     if not run.missing:
         return Html("")
     return sections.absent(f"Not in the run folder: {', '.join(run.missing)}.")
-
-
-def _setting(run: Run, table: str, *keys: str) -> Any:
-    """The first of ``keys`` in a table of the config, or the table itself if it is a plain value."""
-    value = run.config.get(table)
-    if isinstance(value, dict):
-        return next((value[k] for k in keys if k in value), None)
-    return value
 
 
 def _summary(run: Run) -> str:
@@ -100,15 +98,13 @@ def _summary(run: Run) -> str:
     final = run.stage("file") or run.stage("fine_tune") or run.stage("prune")
     if not dense or not final:
         return "This run has not been measured from end to end."
-    data = _setting(run, "data", "source")
-    network = _setting(run, "network", "name", "kind")
-    subject = f"The network {network}" if network else "The network"
-    subject += f", trained on {data}," if data else ""
+    parts = [f"The network went from {size_of(dense.get('bytes'))} to {size_of(final.get('bytes'))}"]
     ratio = times(dense.get("bytes"), final.get("bytes"))
-    parts = [f"{subject} went from {size_of(dense.get('bytes'))} to {size_of(final.get('bytes'))}"]
-    parts.append(f", {ratio.replace('×', ' times')} smaller" if ratio != NONE else "")
+    if ratio != NONE:
+        parts.append(f", {ratio.replace('×', ' times')} smaller")
     if percent(final.get("accuracy")) != NONE:
-        parts.append(f"; its test accuracy went from {percent(dense.get('accuracy'))} to {percent(final.get('accuracy'))}")
+        before, after = percent(dense.get("accuracy")), percent(final.get("accuracy"))
+        parts.append(f"; its test accuracy went from {before} to {after}")
     if count(final.get("nonzero")) != NONE:
         parts.append(f", with {count(final.get('nonzero'))} of {count(dense.get('parameters'))} numbers left")
     return "".join(parts) + "."

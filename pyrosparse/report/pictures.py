@@ -10,55 +10,17 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
+from pyrosparse.report.axes import label_ends, log_axis, power, short, spans
 from pyrosparse.report.theme import ALERT, CUT, INK, KEPT, MUTED, calm, themed
 from pyrosparse.text import size
 
-__all__ = ["accuracy_against_bytes", "elbo", "kept_over_time", "log_alpha_histogram", "mean_against_std", "posteriors"]
+__all__ = ["elbo", "kept_over_time", "log_alpha_histogram", "mean_against_std", "posteriors", "quality_against_size"]
 
 WIDTH = 5.2
-LOG_SPAN = 30.0  # a positive quantity whose extremes differ by more than this factor gets a log axis
-
-
-def _short(value: float, _: int = 0) -> str:
-    """Write an axis number: 0.02, 12, 3,400, 60 k, 1.2 M."""
-    for unit, letter in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
-        scale = 1e3 if unit == 1e4 else unit
-        if abs(value) >= unit:
-            return f"{value / scale:.3g}{letter}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
-
-
-def _spans(values: NDArray[np.float64]) -> bool:
-    """Whether positive values need a log axis."""
-    finite = values[np.isfinite(values)]
-    return bool(finite.size and finite.min() > 0 and finite.max() / finite.min() > LOG_SPAN)
-
-
-def _log_axis(axes: Axes, which: str) -> None:
-    """Make an axis logarithmic with plain numbers at powers of ten (and 2, 5 when there is room)."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
-    decades = math.log10(max(high, 1e-300) / max(low, 1e-300))
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2 else (1.0,), numticks=9))
-    axis.set_major_formatter(FuncFormatter(_short))
-
-
-def _label_ends(axes: Axes, x: float, ends: Sequence[tuple[float, str, str]], *, gap: float = 0.075) -> None:
-    """Write each line's name at its right end, pushed apart so that names never overlap."""
-    to_axes = axes.transData + axes.transAxes.inverted()
-    placed: list[tuple[float, str, str]] = []
-    for y, text, colour in sorted((float(to_axes.transform((x, y))[1]), t, c) for y, t, c in ends):
-        low = placed[-1][0] + gap if placed else y
-        placed.append((max(y, low), text, colour))
-    overflow = max(0.0, placed[-1][0] - 1.0) if placed else 0.0
-    for y, text, colour in placed:
-        axes.text(1.015, y - overflow, text, color=colour, transform=axes.transAxes, va="center", ha="left")
 
 
 @themed
@@ -67,44 +29,55 @@ def log_alpha_histogram(
 ) -> Figure:
     """Histogram of log α of the weights of one site, with the threshold as a line.
 
-    Parameters
-    ----------
-    log_alpha
-        Values of any shape; infinite ones (weights cut while fitting) are not drawn.
-    threshold
-        Largest log α that is kept; None draws no line.
-    bounds
-        Ends of the horizontal axis, so that layers can be compared; values beyond lie in the end bins.
+    Weights that were cut while fitting have no log α any more: they are one bar at the right.
+
+    :param log_alpha: values of any shape, +inf where a weight was cut while fitting.
+    :param threshold: largest log α that is kept; None draws no line.
+    :param bounds: ends of the horizontal axis, so that layers can be compared; values beyond lie in the end bins.
     """
-    values = np.asarray(log_alpha, dtype=np.float64).ravel()
-    values = values[np.isfinite(values)]
-    figure = Figure(figsize=(3.5, 2.2), layout="constrained")
+    everything = np.asarray(log_alpha, dtype=np.float64).ravel()
+    values = everything[np.isfinite(everything)]
+    gone = everything.size - values.size
+    figure = Figure(figsize=(3.5, 2.25), layout="constrained")
     axes = figure.add_subplot()
     low, high = bounds or ((float(values.min()), float(values.max())) if values.size else (-10.0, 10.0))
     if high - low < 1:
         low, high = low - 1, high + 1
-    step = (high - low) / 48
-    anchor = threshold if threshold is not None and low < threshold < high else low
+    step = (high - low) / 44
+    line = threshold if threshold is not None and low < threshold < high else None
+    anchor = low if line is None else line
     first = math.floor((low - anchor) / step)
-    edges = anchor + step * np.arange(first, first + 51)
+    edges = anchor + step * np.arange(first, first + 46)
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
-    line = threshold if threshold is not None else math.inf
     middle = (edges[:-1] + edges[1:]) / 2
-    axes.bar(edges[:-1], counts, width=step, align="edge", color=np.where(middle <= line, KEPT, CUT), linewidth=0)
+    blue = middle <= (math.inf if threshold is None else threshold)
+    axes.bar(edges[:-1], counts, width=0.92 * step, align="edge", color=np.where(blue, KEPT, CUT), linewidth=0)
+    right = float(edges[-1])
+    if gone:
+        axes.bar(right + 2 * step, gone, width=4 * step, align="edge", color=CUT, linewidth=0)
+        axes.text(right + 4 * step, 1.25 * gone, f"cut\n{gone:,}", color=MUTED, ha="center", va="bottom")
+        right += 7 * step
+    axes.set_ylim(0.7, max(10, 8 * float(max(counts.max(initial=1), gone))))
     axes.set_yscale("log", nonpositive="clip")
-    axes.set_ylim(0.7, max(10, 2.2 * float(counts.max(initial=1))))
     axes.yaxis.set_major_locator(LogLocator(numticks=6))
-    axes.yaxis.set_major_formatter(FuncFormatter(_short))
-    axes.set_xlim(edges[0], edges[-1])
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(short))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    axes.set_xlim(edges[0], right)
     calm(axes)
     axes.set_xlabel("log α")
     axes.set_ylabel("weights")
-    if threshold is not None and edges[0] < threshold < edges[-1]:
-        axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 2)))
-        kept = int((values <= threshold).sum())
-        axes.annotate(f"kept {kept:,} ", (threshold, 1.01), xycoords=axes.get_xaxis_transform(), color=KEPT, ha="right")
-        rest = f" pruned {values.size - kept:,}"
-        axes.annotate(rest, (threshold, 1.01), xycoords=axes.get_xaxis_transform(), color=MUTED, ha="left")
+    if line is not None:
+        axes.axvline(line, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+        kept = int((values <= line).sum())
+        sides = [(f"{kept:,} below", KEPT, "right", -4)]
+        if values.size > kept:
+            sides.append((f"{values.size - kept:,} above", MUTED, "left", 4))
+        for text, colour, side, offset in sides:
+            axes.annotate(
+                text, (line, 1.02), xycoords=axes.get_xaxis_transform(), xytext=(offset, 0),
+                textcoords="offset points", color=colour, ha=side, va="bottom",
+            )  # fmt: skip
     return figure
 
 
@@ -120,26 +93,26 @@ def elbo(epoch: ArrayLike, log_likelihood: ArrayLike, kl: ArrayLike, beta: Array
     top.plot(x, total, color=INK, linewidth=1, linestyle=(0, (4, 2)))
     for values, _, colour, width in parts:
         top.plot(x, values, color=colour, linewidth=width)
-    if _spans(np.concatenate([misfit, complexity])):
-        _log_axis(top, "y")
+    if spans(np.concatenate([misfit, complexity])):
+        log_axis(top, "y")
     else:
-        top.yaxis.set_major_formatter(FuncFormatter(_short))
+        top.yaxis.set_major_formatter(FuncFormatter(short))
     top.set_ylabel("nats")
     calm(top)
     bottom.fill_between(x, 0, weight, color=CUT, alpha=0.35, linewidth=0)
     bottom.plot(x, weight, color=MUTED, linewidth=1.2)
     peak = float(np.nanmax(weight)) if np.isfinite(weight).any() else 1.0
     bottom.set_ylim(0, 1.15 * max(peak, 1e-9))
-    bottom.yaxis.set_major_locator(MaxNLocator(2))
+    bottom.set_yticks([0, peak], ["0", f"{peak:.3g}"])
     bottom.set_ylabel("β")
     bottom.set_xlabel("epoch")
-    bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+    bottom.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     calm(bottom)
     top.set_xlim(float(x.min()), max(float(x.max()), float(x.min()) + 1))
     ends = [(float(v[-1]), name, colour) for v, name, colour, _ in parts if np.isfinite(v[-1])]
     if np.isfinite(total[-1]):
         ends.append((float(total[-1]), "−ELBO", INK))
-    _label_ends(top, float(x[-1]), ends)
+    label_ends(top, float(x[-1]), ends)
     return figure
 
 
@@ -155,18 +128,18 @@ def kept_over_time(
     top.plot(x, weights, color=KEPT, linewidth=1.6)
     if total:
         top.axhline(total, color=CUT, linewidth=1, linestyle=(0, (4, 2)))
-    if _spans(np.append(weights, total or np.nan)):
-        _log_axis(top, "y")
+    if spans(np.append(weights, total or np.nan)):
+        log_axis(top, "y")
     else:
         top.set_ylim(bottom=0)
-        top.yaxis.set_major_formatter(FuncFormatter(_short))
+        top.yaxis.set_major_formatter(FuncFormatter(short))
     top.set_ylabel("weights kept")
     top.set_xlim(float(x.min()), max(float(x.max()), float(x.min()) + 1))
     ends = [(float(weights[-1]), f"{weights[-1]:,.0f}", KEPT)]
     if total:
         ends.append((float(total), f"of {total:,.0f}", MUTED))
     calm(top)
-    _label_ends(top, float(x[-1]), ends, gap=0.14 if units else 0.07)
+    label_ends(top, float(x[-1]), ends, gap=0.14 if units else 0.07)
     if units:
         shades = (KEPT, ALERT, INK, MUTED, CUT)
         ends = []
@@ -174,61 +147,75 @@ def kept_over_time(
             colour, line = shades[i % len(shades)], np.asarray(values, dtype=np.float64)
             last.step(x, line, where="post", color=colour, linewidth=1.6)
             ends.append((float(line[-1]), f"{name}: {line[-1]:,.0f}", colour))
-        if _spans(np.concatenate([np.asarray(v, dtype=np.float64) for v in units.values()])):
-            _log_axis(last, "y")
+        if spans(np.concatenate([np.asarray(v, dtype=np.float64) for v in units.values()])):
+            log_axis(last, "y")
         else:
             last.set_ylim(bottom=0)
-            last.yaxis.set_major_formatter(FuncFormatter(_short))
+            last.yaxis.set_major_formatter(FuncFormatter(short))
         last.set_ylabel("units left")
         calm(last)
-        _label_ends(last, float(x[-1]), ends, gap=0.14)
+        label_ends(last, float(x[-1]), ends, gap=0.14)
     last.set_xlabel("epoch")
-    last.xaxis.set_major_locator(MaxNLocator(integer=True))
+    last.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     return figure
 
 
 @themed
-def accuracy_against_bytes(
+def quality_against_size(
     cost: ArrayLike,
-    accuracy: ArrayLike,
-    threshold: ArrayLike,
+    quality: ArrayLike,
     *,
-    chosen: int | None = None,
+    accuracy: bool = True,
     in_bytes: bool = True,
+    chosen: int | None = None,
+    note: str = "",
     reference: float | None = None,
-    measure: str = "accuracy",
 ) -> Figure:
-    """Accuracy (in per cent) against the size of the file, one point a threshold.
+    """Accuracy, or error, against the size of the file, one point a threshold.
 
-    ``chosen`` is the position of the threshold that was used; ``reference`` is the dense network's
-    value; with ``in_bytes=False`` the cost is a count of weights.
+    :param cost: bytes, or with ``in_bytes=False`` weights.
+    :param quality: accuracies in [0, 1], drawn on an axis stretched towards 1 when errors differ much; with
+        ``accuracy=False`` errors, drawn as they are.
+    :param chosen: position of the point that was used, with a ``note`` in its colour.
+    :param reference: the dense network's accuracy or error.
     """
-    x, y, t = (np.asarray(a, dtype=np.float64) for a in (cost, accuracy, threshold))
+    x, y = np.asarray(cost, dtype=np.float64), np.asarray(quality, dtype=np.float64)
+    drawn = np.append(y, [] if reference is None else [reference])
+    least = max(5e-4, float((1 - drawn[drawn < 1]).min(initial=1.0)) / 2)
+    stretched = accuracy and float((1 - drawn).max()) > 5 * max(float((1 - drawn).min()), least)
+
+    def place(value: ArrayLike) -> NDArray[np.float64]:
+        raw = np.asarray(value, dtype=np.float64)
+        return -np.log10(np.maximum(1 - raw, least)) if stretched else raw
+
     order = np.argsort(x, kind="stable")
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.add_subplot()
     if reference is not None:
-        axes.axhline(reference, color=CUT, linewidth=1, linestyle=(0, (4, 2)))
-        axes.text(
-            1, reference, "dense ", color=MUTED, va="bottom", ha="right", transform=axes.get_yaxis_transform()
-        )
-    axes.plot(x[order], y[order], color=KEPT, linewidth=1.4, marker="o", markersize=4)
-    if chosen is not None:
-        axes.plot(x[chosen], y[chosen], marker="o", markersize=9, color=ALERT, linestyle="none")
-        where = f"{size(x[chosen]) if in_bytes else f'{x[chosen]:,.0f}'}, {y[chosen]:.2f}"
+        axes.axhline(float(place(reference)), color=CUT, linewidth=1, linestyle=(0, (4, 2)))
         axes.annotate(
-            f"chosen: log α ≤ {t[chosen]:g}\n{where}",
-            (x[chosen], y[chosen]),
-            xytext=(10, -12),
-            textcoords="offset points",
-            color=ALERT,
-            va="top",
-        )
-    if np.isfinite(x).all() and x.min() > 0 and x.max() / x.min() > 3:
-        _log_axis(axes, "x")
-    axes.xaxis.set_major_formatter(FuncFormatter((lambda v, _: size(v)) if in_bytes else _short))
+            "dense", (0, float(place(reference))), xycoords=axes.get_yaxis_transform(), xytext=(4, 3),
+            textcoords="offset points", color=MUTED,
+        )  # fmt: skip
+    axes.plot(x[order], place(y[order]), color=KEPT, linewidth=1.4, marker="o", markersize=4)
+    if chosen is not None:
+        axes.plot(x[chosen], place(y[chosen]), marker="o", markersize=9, color=ALERT, linestyle="none")
+        axes.text(0.98, 0.05, note, color=ALERT, ha="right", va="bottom", transform=axes.transAxes)
+    if x.min() > 0 and x.max() / x.min() > 3:
+        log_axis(axes, "x")
+    axes.xaxis.set_major_formatter(FuncFormatter((lambda v, _: size(v)) if in_bytes else short))
+    if stretched:
+        low, high = float(place(drawn).min()), float(place(drawn).max())
+        marks = np.array([0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999])
+        where = -np.log10(1 - marks)
+        inside = (where >= low - 0.1) & (where <= high + 0.1)
+        axes.set_yticks(where[inside], [f"{100 * m:.4g} %" for m in marks[inside]])
+    elif accuracy:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.4g} %"))
+    else:
+        axes.yaxis.set_major_formatter(FuncFormatter(short))
     axes.set_xlabel("file" if in_bytes else "weights kept")
-    axes.set_ylabel(measure)
+    axes.set_ylabel("validation accuracy" if accuracy else "validation error")
     calm(axes, grid="both")
     axes.margins(x=0.06, y=0.12)
     return figure
@@ -236,23 +223,27 @@ def accuracy_against_bytes(
 
 @themed
 def posteriors(mean: ArrayLike, std: ArrayLike, keep: ArrayLike, labels: Sequence[str]) -> Figure:
-    """Normal posteriors of a few weights, one row each, against zero; every curve has the same height."""
+    """Normal posteriors of a few weights, one row each, against zero; every curve has the same height.
+
+    A standard deviation of 0 is drawn as a spike: the weight is known exactly.
+    """
     mu, sigma, kept = np.asarray(mean, float), np.asarray(std, float), np.asarray(keep, bool)
-    figure = Figure(figsize=(WIDTH, 0.55 + 0.29 * max(len(mu), 3)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.7 + 0.3 * max(len(mu), 3)), layout="constrained")
     axes = figure.add_subplot()
-    reach = 1.1 * float(np.max(np.abs(mu) + 2.5 * np.minimum(sigma, np.abs(mu).max() + 1e-12), initial=1e-6))
-    grid = np.linspace(-reach, reach, 801)
+    shown = kept if kept.any() else np.ones_like(kept)
+    edge = float(np.max((np.abs(mu) + 3 * sigma)[shown], initial=1e-6))
+    reach = float(np.clip(np.max(np.abs(mu) + 2 * sigma, initial=1e-6), edge, 1.6 * edge))
+    grid = np.linspace(-reach, reach, 601)
     for row, (m, s, alive) in enumerate(zip(mu, sigma, kept, strict=True)):
-        base, colour = -float(row), KEPT if alive else CUT
+        base, layer, colour = -float(row), 10 + 2 * row, KEPT if alive else CUT
+        if s == 0:
+            axes.vlines(m, base, base + 1.2, color=MUTED, linewidth=2, zorder=layer)
+            continue
         where = np.union1d(grid, np.clip(m + s * np.linspace(-4, 4, 81), -reach, reach))
-        bell = base + 1.35 * np.exp(-0.5 * ((where - m) / max(s, 1e-12)) ** 2)
-        visible = bell > base + 1e-3
-        layer = 10 + 2 * row
-        axes.fill_between(
-            where, base, bell, where=visible.tolist(), color=colour, alpha=0.4 if alive else 0.55, linewidth=0,
-            zorder=layer,
-        )  # fmt: skip
-        axes.plot(where[visible], bell[visible], color=colour if alive else MUTED, linewidth=1, zorder=layer + 1)
+        bell = base + 1.2 * np.exp(-0.5 * ((where - m) / s) ** 2)
+        seen = bell > base + 2e-3
+        axes.fill_between(where[seen], base, bell[seen], color=colour, alpha=0.45, linewidth=0, zorder=layer)
+        axes.plot(where[seen], bell[seen], color=KEPT if alive else MUTED, linewidth=1, zorder=layer + 1)
     axes.axvline(0, color=INK, linewidth=0.9, zorder=100)
     axes.set_yticks(-np.arange(len(mu)), labels)
     for tick, alive in zip(axes.get_yticklabels(), kept, strict=True):
@@ -260,7 +251,9 @@ def posteriors(mean: ArrayLike, std: ArrayLike, keep: ArrayLike, labels: Sequenc
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlim(-reach, reach)
-    axes.set_ylim(-len(mu) + 0.7, 1.6)
+    axes.set_ylim(-len(mu) + 0.7, 1.4)
+    axes.xaxis.set_major_locator(MaxNLocator(7))
+    axes.xaxis.set_major_formatter(FuncFormatter(short))
     axes.set_xlabel("value of the weight")
     return figure
 
@@ -282,13 +275,14 @@ def mean_against_std(mean: ArrayLike, std: ArrayLike, *, threshold: float | None
     axes.set_ylabel("standard deviation, σ")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(6, integer=True))
-        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{10**v:.3g}"))
+        axis.set_major_formatter(FuncFormatter(power))
     if not x.size:
         return figure
     left, right = float(np.quantile(x, 0.002)) - 0.3, float(x.max()) + 0.2
     low, high = float(np.quantile(y, 0.002)) - 0.3, float(y.max()) + 0.3
+    cells = (90, 60) if x.size > 3000 else (72, 48)
     counts, xe, ye = np.histogram2d(
-        np.clip(x, left, right), np.clip(y, low, high), bins=(90, 60), range=((left, right), (low, high))
+        np.clip(x, left, right), np.clip(y, low, high), bins=cells, range=((left, right), (low, high))
     )
     depth = np.log1p(counts.T) / np.log1p(max(counts.max(), 1))
     middle_x, middle_y = np.meshgrid((xe[:-1] + xe[1:]) / 2, (ye[:-1] + ye[1:]) / 2)

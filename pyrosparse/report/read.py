@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 import warnings
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ class SiteArrays:
 
     @property
     def log_alpha(self) -> NDArray[np.float64]:
-        """log α = -relevance; +inf where the weight was cut while fitting."""
+        """The site's log α = -relevance; +inf where the weight was cut while fitting."""
         return -self.relevance
 
     @property
@@ -67,6 +68,12 @@ class Run:
         return next((row for row in self.rows("stages") if row.get("name") == name), {})
 
     @property
+    def example_shape(self) -> tuple[int, ...] | None:
+        """Shape of one input, as the metrics' description of the data has it; None if it is not said."""
+        found = re.search(r"examples of shape \(([\d, ]+)\)", str(self.metrics.get("data", "")))
+        return tuple(int(n) for n in found[1].split(",") if n.strip()) if found else None
+
+    @property
     def threshold(self) -> float | None:
         """Largest log α that was kept: as the metrics say, else as the keep-masks show, else None."""
         given = self.metrics.get("threshold")
@@ -84,14 +91,9 @@ class Run:
 def read_run(run_dir: Path | str) -> Run:
     """Read a run folder.
 
-    Raises
-    ------
-    DataError
-        The folder does not exist, or holds none of the files that a run writes.
-    CorruptFileError
-        One of the files cannot be understood; the message names it.
-    NewerFileError
-        The metrics were written with a newer schema.
+    :raises DataError: if the folder does not exist, or holds none of the files that a run writes.
+    :raises CorruptFileError: if one of the files cannot be understood; the message names it.
+    :raises NewerFileError: if the metrics were written with a newer schema.
     """
     folder = Path(run_dir)
     if not folder.is_dir():

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from pyrosparse.report.figures import NONE, count, decimal, finite, percent, points, shape, size_of, times
+from pyrosparse.report.figures import NONE, count, decimal, decimal4, finite, percent, points, shape, size_of, times
 from pyrosparse.report.markup import Html, element, join, section, table
 from pyrosparse.report.read import Run
 
-__all__ = ["absent", "agreement", "config", "headline", "layers", "notes", "stages"]
+__all__ = ["absent", "agreement", "config", "file", "headline", "layers", "notes", "stages"]
 
 STAGES = {
+    "teacher": "Teacher",
     "dense": "Dense network",
     "fit": "Posterior fitted",
     "prune": "Pruned",
@@ -91,25 +92,37 @@ def _pair(title: str, before: str, after: str, note: str) -> Html:
 def stages(run: Run) -> Html:
     """One row for each stage that was measured."""
     rows = run.rows("stages")
+    lead = "What each step did to the network. No choice was made on the test data."
     if not rows:
-        return section("Stage by stage", "What each step did to the network.", absent("No stages were recorded."))
+        return section("Stage by stage", lead, absent("No stages were recorded."))
     dense = run.stage("dense")
-    scored = any(finite(row.get("accuracy")) is not None for row in rows)
-    header = ["Stage", *(["Accuracy", "Change, points"] if scored else ["Error"])]
-    header += ["Parameters", "Non-zero", "Bytes", "Smaller", "Time, s"]
+    columns: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("Test accuracy", "accuracy", percent),
+        ("Test error", "error", decimal4),
+        ("Validation accuracy", "val_accuracy", percent),
+        ("Validation error", "val_error", decimal4),
+    ]
+    present = {key for _, key, _ in columns if any(finite(row.get(key)) is not None for row in rows)}
+    # accuracy is 1 - error: one of the two will do
+    present -= {key.replace("accuracy", "error") for key in present if key.endswith("accuracy")}
+    columns = [column for column in columns if column[1] in present]
+    change = "accuracy" in present
+    header = ["Stage", *(title for title, _, _ in columns)]
+    header[2:2] = ["Change, points"] if change else []
     body = []
     for row in rows:
+        quality = [write(row.get(key)) for _, key, write in columns]
+        quality[1:1] = [_change(row, dense)] if change else []
         name = str(row.get("name", ""))
-        quality = (
-            [percent(row.get("accuracy")), NONE if row is dense else points(row.get("accuracy"), dense.get("accuracy"))]
-            if scored
-            else [decimal(row.get("error"), 4)]
-        )
         numbers = [count(row.get("parameters")), count(row.get("nonzero")), count(row.get("bytes"))]
         ratio = NONE if row is dense else times(dense.get("bytes"), row.get("bytes"))
         body.append([STAGES.get(name, name), *quality, *numbers, ratio, decimal(row.get("seconds"), 1)])
-    lead = "What each step did to the network. Accuracy is on the test set, which no choice was made on."
+    header += ["Parameters", "Non-zero", "Bytes", "Smaller", "Time, s"]
     return section("Stage by stage", lead, table(header, body, caption="Measurements at each stage"))
+
+
+def _change(row: Mapping[str, Any], dense: Mapping[str, Any]) -> str:
+    return NONE if row is dense else points(row.get("accuracy"), dense.get("accuracy"))
 
 
 def layers(run: Run) -> Html:
@@ -118,31 +131,95 @@ def layers(run: Run) -> Html:
     lead = "Where the weights went. The bar is the share of a layer's weights that is kept."
     if not rows:
         return section("Layer by layer", lead, absent("No layers were recorded."))
-    header = ["Layer", "Shape", "Shape now", "Kept", "Total", "Density", "", "Units before", "Units after"]
-    bits = any(_bits(run, row) is not None for row in rows)
-    header += ["Bits a weight kept"] if bits else []
+    stored = _stored(run)
+    header = ["Layer", "Shape", "Shape now", "Units before", "after", "Weights", "Kept", "Density", ""]
+    header += ["Bytes in file", "Bits a weight"] if stored else []
     body = []
-    kept_sum, total_sum = 0.0, 0.0
     for row in rows:
-        kept, total = finite(row.get("kept")), finite(row.get("total"))
-        kept_sum, total_sum = kept_sum + (kept or 0), total_sum + (total or 0)
+        entry = stored.get(str(row.get("site")), {})
+        in_file, nonzero = finite(entry.get("bytes")), finite(entry.get("nonzero"))
+        bits = 8 * in_file / nonzero if in_file is not None and nonzero else None
         body.append(
             [
                 element("code", row.get("site", NONE)),
                 shape(row.get("shape")),
                 shape(row.get("small_shape")),
-                count(kept),
-                count(total),
-                *_density(kept, total),
                 count(row.get("original_units")),
                 count(row.get("units")),
-                *([decimal(_bits(run, row), 1)] if bits else []),
+                count(row.get("total")),
+                count(row.get("kept")),
+                *_density(finite(row.get("kept")), finite(row.get("total"))),
+                *([count(in_file), decimal(bits, 1)] if stored else []),
             ]
         )
     if len(rows) > 1:
-        rest = ["", "", ""] if bits else ["", ""]
-        body.append(["All layers", "", "", count(kept_sum), count(total_sum), *_density(kept_sum, total_sum), *rest])
-    return section("Layer by layer", lead, table(header, body, caption="Weights and units of each layer", left=1))
+        total, kept = (sum(finite(row.get(key)) or 0 for row in rows) for key in ("total", "kept"))
+        sums = [sum(finite(e.get(key)) or 0 for e in stored.values()) for key in ("bytes", "nonzero")]
+        end = [count(sums[0]), decimal(8 * sums[0] / sums[1] if sums[1] else None, 1)] if stored else []
+        body.append(["All layers", "", "", "", "", count(total), count(kept), *_density(kept, total), *end])
+    after = absent(
+        "Bytes in file are those of a layer's weights: where they are and, rounded to the posterior's precision, "
+        "what they are; bits are over the weights that the rounding leaves non-zero."
+    )
+    shown = table(header, body, caption="Weights and units of each layer")
+    return section("Layer by layer", lead, shown, after if stored else Html(""))
+
+
+def _stored(run: Run) -> dict[str, Mapping[str, Any]]:
+    """What the file has for each site, by its name."""
+    file = run.metrics.get("file")
+    listed = file.get("layers") if isinstance(file, Mapping) else None
+    sites = {str(row.get("site")) for row in run.rows("layers")}
+    entries = [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
+    return {str(entry.get("name")): entry for entry in entries if str(entry.get("name")) in sites}
+
+
+PURPOSES = ("weights: where they are", "weights: what they are", "biases", "index maps", "header and checksum")
+
+
+def file(run: Run) -> Html:
+    """What every byte of the file is for, as one bar."""
+    info = run.metrics.get("file")
+    parts = info.get("sections") if isinstance(info, Mapping) else None
+    lead = "Every byte on disk counts, whatever it is for."
+    if not isinstance(parts, Mapping) or not parts:
+        return section("The file", lead, absent("No file was written."))
+    sums = dict.fromkeys(PURPOSES, 0.0)
+    for name, value in parts.items():
+        sums[_purpose(str(name))] += finite(value) or 0.0
+    total = sum(sums.values()) or 1.0
+    shown = [(i, name, n) for i, (name, n) in enumerate(sums.items()) if n]
+    bar = (Html(f'<i class="shade{i}" style="flex-grow:{n:g}"></i>') for i, _, n in shown)
+    legend = (
+        element(
+            "div",
+            Html(f'<i class="shade{i}"></i>'),
+            element("dt", name),
+            element("dd", count(n), " bytes, ", _share(n, total)),
+        )
+        for i, name, n in shown
+    )
+    step = finite(info.get("c")) if isinstance(info, Mapping) else None
+    rounded = (
+        f" Weights are rounded to steps of {step:g} times their layer's posterior deviation."
+        if step is not None
+        else ""
+    )
+    return section(
+        "The file",
+        f"{lead} {count(total)} bytes in all.{rounded}",
+        element("div", *bar, class_="bytes", aria_hidden="true"),
+        element("dl", *legend, class_="legend"),
+    )
+
+
+def _purpose(name: str) -> str:
+    endings = (" mask", 0), (" values", 1), (".bias", 2), (".index", 3)
+    return PURPOSES[next((i for ending, i in endings if name.endswith(ending)), 4)]
+
+
+def _share(part: float, total: float) -> str:
+    return percent(part / total, 0 if part >= 0.01 * total else 1)
 
 
 def _density(kept: float | None, total: float | None) -> list[object]:
@@ -151,19 +228,6 @@ def _density(kept: float | None, total: float | None) -> list[object]:
     share = kept / total
     bar = element("div", Html(f'<i style="width:{100 * share:.2f}%"></i>'), class_="bar", aria_hidden="true")
     return [percent(share, 2 if share < 0.1 else 1), bar]
-
-
-def _bits(run: Run, row: Mapping[str, Any]) -> float | None:
-    """Bits in the file for each weight kept in a layer, if the metrics say so."""
-    own = finite(row.get("bits_per_weight")) or finite(row.get("bits"))
-    if own is not None:
-        return own
-    file = run.metrics.get("file")
-    listed = file.get("layers") if isinstance(file, Mapping) else None
-    for entry in listed if isinstance(listed, list) else []:
-        if isinstance(entry, Mapping) and row.get("site") in (entry.get("site"), entry.get("name")):
-            return finite(entry.get("bits_per_weight")) or finite(entry.get("bits"))
-    return None
 
 
 def notes(run: Run) -> Html:

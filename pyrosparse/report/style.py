@@ -50,14 +50,24 @@ td { padding: 7px 0 7px 20px; border-bottom: 1px solid var(--grid); white-space:
 th:first-child, td:first-child { padding-left: 0; }
 .number { text-align: right; }
 tbody tr:last-child td { border-bottom: 0; }
-td .bar { width: 110px; height: 8px; background: var(--grid); }
+td .bar { width: 100%; min-width: 90px; height: 8px; background: var(--grid); }
 td .bar i { display: block; height: 100%; min-width: 1px; background: var(--kept); }
+.bytes { display: flex; height: 22px; gap: 2px; }
+.bytes i { flex: 1 1 0; min-width: 2px; }
+.shade0 { background: var(--kept); } .shade1 { background: var(--alert); } .shade2 { background: var(--ink); }
+.shade3 { background: var(--muted); } .shade4 { background: var(--cut); }
+.legend { display: flex; flex-wrap: wrap; gap: 6px 32px; margin: 14px 0 0; font-size: 14px; }
+.legend div { display: flex; align-items: center; gap: 8px; }
+.legend i { width: 12px; height: 12px; }
+.legend dd { margin: 0; color: var(--muted); font-variant-numeric: tabular-nums; }
+section > .absent { font-size: 13.5px; margin: 12px 0 0; max-width: 50em; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 36px 40px; align-items: start; }
 .grid.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 290px), 1fr)); }
 figure { margin: 0; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; overflow: visible; }
 figure svg text { font-family: inherit; font-variant-numeric: tabular-nums; }
 figure image { image-rendering: pixelated; }
+@media (prefers-color-scheme: dark) { figure image { filter: brightness(1.45); } }
 figcaption { color: var(--muted); font-size: 13.5px; line-height: 1.45; margin-top: 8px; max-width: 44em; }
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: 13px; }
 pre { background: var(--wash); padding: 16px 18px; overflow-x: auto; line-height: 1.5; margin: 24px 0 0; }

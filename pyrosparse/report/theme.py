@@ -87,8 +87,9 @@ def to_svg(figure: Figure, *, key: str, alt: str) -> str:
     screen reader says. The same figure always gives the same text: no date, no random ids.
     """
     buffer = io.StringIO()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with style.context(["default", _STYLE]):
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)

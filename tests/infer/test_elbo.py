@@ -34,7 +34,11 @@ PRIORS = {
 
 
 def value_and_gradients(
-    elbo: TraceMeanField_ELBO, model: Callable[..., Any], guide: Callable[..., Any], parameters: list[Tensor], *args: Any
+    elbo: TraceMeanField_ELBO,
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    parameters: list[Tensor],
+    *args: Any,
 ) -> tuple[float, list[Tensor]]:
     for p in parameters:
         p.grad = None

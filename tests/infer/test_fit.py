@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 import pyrosparse as ps
 from pyrosparse import SparseModel
 from pyrosparse.data import TensorLoader
-from pyrosparse.errors import CheckpointError, ConfigError, DataError, FitError, PyrosparseWarning
+from pyrosparse.errors import CheckpointError, ConfigError, DataError, FitError, NetworkError, PyrosparseWarning
 from pyrosparse.guides import AutoSparse
 from pyrosparse.infer import FitState
 from pyrosparse.infer.checkpoint import load_checkpoint
@@ -285,9 +285,7 @@ def test_a_teacher_pulls_the_posterior_towards_itself() -> None:
 
     x, y = labelled()
     teacher = Teacher().train()
-    result = fitted(
-        pair=pair(num_data=6000), epochs=25, lr=0.02, teacher=teacher, teacher_weight=1.0, temperature=1.0
-    )
+    result = fitted(pair=pair(num_data=6000), epochs=25, lr=0.02, teacher=teacher, teacher_weight=1.0, temperature=1.0)
     assert teacher.training
     weights = {site: f.mean() for site, f in result.guide.families.items()}
     output = torch.func.functional_call(result.model.network.eval(), weights, (x,))
@@ -351,7 +349,9 @@ def test_convolutions_and_batch_normalisation() -> None:
         )
 
     model, guide = pair(network=network)
-    result = fitted(pair=(model, guide), loader=TensorLoader(x, y, 20, shift=1), epochs=3, val_loader=TensorLoader(x, y))
+    result = fitted(
+        pair=(model, guide), loader=TensorLoader(x, y, 20, shift=1), epochs=3, val_loader=TensorLoader(x, y)
+    )
     assert math.isfinite(result.history[-1]["loss"])
     assert int(model.network.get_buffer("norm.num_batches_tracked")) == 9
 
@@ -485,6 +485,16 @@ def test_an_unwritable_folder_is_said_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     with pytest.raises(CheckpointError, match="run"):
         fitted(pair=pair(network=Silent), checkpoint=tmp_path / "run")
+
+
+def test_a_network_that_gives_nan_is_refused() -> None:
+    def network() -> nn.Module:
+        net = mlp((FEATURES, CLASSES))
+        nn.init.constant_(net.get_parameter("fc1.bias"), torch.nan)
+        return net
+
+    with pytest.raises(NetworkError, match="gives NaN"):
+        fitted(pair=pair(network=network))
 
 
 def test_unknown_settings_are_refused() -> None:

@@ -140,11 +140,11 @@ def test_two_instances_of_one_class_are_both_trained(elbo: type[Trace_ELBO]) -> 
             likelihoods.Gaussian(num_data=N, learn_scale=True),
         )
         pairs.append((model, AutoSparse(model), problem(seed)))
-    for model, guide, (x, y) in pairs:
+    for model, guide, data in pairs:
         svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), loss=elbo())
         parameters = dict(model.trained_parameters()) | dict(guide.named_parameters())
         assert len(parameters) == 2 + 2 + 1 + 4  # biases, precisions, noise scale, means and log variances
-        x, y = x[:100], y[:100]
+        x, y = (values[:100] for values in data)
         before = {name: p.detach().clone() for name, p in parameters.items()}
         losses = [svi.step(x, y) for _ in range(40)]
         assert not [name for name, p in parameters.items() if torch.equal(p, before[name])]

@@ -71,9 +71,7 @@ def test_warm_up_stays_within_its_value_and_never_falls(t: float, until: float, 
     peak=heights,
     value=heights,
 )
-def test_overweight_stays_between_zero_and_its_peaks(
-    t: float, corners: list[float], peak: float, value: float
-) -> None:
+def test_overweight_stays_between_zero_and_its_peaks(t: float, corners: list[float], peak: float, value: float) -> None:
     rise, hold, settle = corners
     schedule = overweight(peak=peak, rise=rise, hold=hold, settle=settle, value=value)
     assert -1e-9 <= schedule(t) <= max(peak, value) + 1e-9

@@ -23,7 +23,11 @@ from pyrosparse.pruning.shrink import cut_to
 def network() -> nn.Sequential:
     return nn.Sequential(
         OrderedDict(
-            conv=nn.Conv1d(2, 4, 3), up=nn.ConvTranspose1d(4, 3, 2), act=nn.ReLU(), flat=nn.Flatten(), fc=nn.Linear(15, 2)
+            conv=nn.Conv1d(2, 4, 3),
+            up=nn.ConvTranspose1d(4, 3, 2),
+            act=nn.ReLU(),
+            flat=nn.Flatten(),
+            fc=nn.Linear(15, 2),
         )
     )
 
@@ -51,7 +55,9 @@ def test_every_site_with_its_family() -> None:
         assert torch.allclose(posterior.relevance(), -log_alpha)
         assert torch.equal(posterior.keep(), log_alpha <= 3.0)
         assert torch.equal(posterior.keep(-1.0), log_alpha <= -1.0)
-        assert not any(t.requires_grad for t in (posterior.mean(), posterior.std(), posterior.relevance(), posterior.kl()))
+        assert not any(
+            t.requires_grad for t in (posterior.mean(), posterior.std(), posterior.relevance(), posterior.kl())
+        )
         assert torch.allclose(posterior.kl(), family.kl())
 
 

@@ -44,7 +44,9 @@ def test_against_numpy(pair: tuple[ps.SparseModel, guides.AutoSparse], threshold
         assert row.density == row.kept / row.total
         expected = np.quantile(alpha, [0.05, 0.5, 0.95], method="closest_observation")
         ordered = np.sort(alpha.ravel())
-        for value, quantile in zip((row.log_alpha_low, row.log_alpha_median, row.log_alpha_high), expected, strict=True):
+        for value, quantile in zip(
+            (row.log_alpha_low, row.log_alpha_median, row.log_alpha_high), expected, strict=True
+        ):
             place, other = np.searchsorted(ordered, [value - 1e-4, quantile - 1e-9])
             assert abs(place - other) <= 1
             assert np.isclose(ordered[place], value, atol=1e-4)
@@ -83,12 +85,28 @@ def test_masked_weights_do_not_count(pair: tuple[ps.SparseModel, guides.AutoSpar
     _, row = ps.summarize(*pair).rows
     assert (row.kept, row.kl_bits) == (0, 0.0)
     assert math.isnan(row.log_alpha_median)
-    assert json.loads(json.dumps(ps.summarize(*pair).to_dict(), allow_nan=False))["sites"][1]["log_alpha_median"] is None
+    assert (
+        json.loads(json.dumps(ps.summarize(*pair).to_dict(), allow_nan=False))["sites"][1]["log_alpha_median"] is None
+    )
 
 
 def test_printing_lines_up(pair: tuple[ps.SparseModel, guides.AutoSparse]) -> None:
     lines = str(ps.summarize(*pair)).splitlines()
-    assert lines[0].split() == ["site", "shape", "kept", "density", "log", "α", "5", "%", "median", "95", "%", "KL", "bits"]
+    assert lines[0].split() == [
+        "site",
+        "shape",
+        "kept",
+        "density",
+        "log",
+        "α",
+        "5",
+        "%",
+        "median",
+        "95",
+        "%",
+        "KL",
+        "bits",
+    ]
     ends = [i for i, sign in enumerate(lines[1] + " ") if sign == " " and lines[1][i - 1] == "─"]
     for line in (lines[0], *lines[2:4]):
         for end in ends[1:]:

@@ -21,7 +21,7 @@ def site(fn: dist.TorchDistribution, name: str = "w", **options: object) -> Tens
 
 GAUSSIANS = {
     "Normal": lambda m, s: dist.Normal(m, s).to_event(2),
-    "torch Normal": lambda m, s: torch.distributions.Normal(m, s),
+    "torch Normal": torch.distributions.Normal,
     "expanded": lambda m, s: dist.Normal(m[0, 0], s[0, 0]).expand([2, 3]),
     "twice independent": lambda m, s: dist.Normal(m, s).to_event(1).to_event(1),
     "DropoutNormal": lambda m, s: DropoutNormal(m, 2 * s.log()).to_event(2),

@@ -36,7 +36,7 @@ Operation = Callable[..., Tensor]
 LINEAR: dict[str, tuple[tuple[int, ...], tuple[int, ...], Operation]] = {
     "linear": ((4, 3), (3,), lambda w, x, b: F.linear(x, w, b)),
     "linear by keyword": ((4, 3), (3,), lambda w, x, b: F.linear(input=x, weight=w, bias=b)),
-    "linear imported early": ((4, 3), (3,), lambda w, x, b: early_linear(x, w, b)),
+    "linear imported early": ((4, 3), (3,), lambda w, x, b: early_linear(x, w, bias=b)),
     "linear of a sequence": ((2, 3), (4, 3), lambda w, x, b: F.linear(x, w, b)),
     "conv1d": ((4, 3, 2), (3, 5), lambda w, x, b: F.conv1d(x, w, b)),
     "conv1d with everything": ((4, 1, 3), (2, 7), lambda w, x, b: F.conv1d(x, w, b, 2, 1, 2, 2)),
@@ -127,9 +127,7 @@ def test_layers_have_the_moments_of_explicit_draws(case: str, bias_kind: str) ->
     shape, example, op = LINEAR[case]
     x = torch.randn(2, *example)
     mean, variance = torch.randn(shape), torch.rand(shape) + 0.1
-    outputs = (
-        op(mean, x, None).shape[-1] if case.startswith("linear") else op(mean, x, None).shape[1]
-    )
+    outputs = op(mean, x, None).shape[-1] if case.startswith("linear") else op(mean, x, None).shape[1]
     b_mean, b_variance = torch.randn(outputs), torch.rand(outputs) + 0.1
 
     def bias(lazy: bool) -> Tensor | None:
@@ -165,9 +163,7 @@ def test_only_the_bias_is_undrawn() -> None:
     x, weight = torch.randn(2, 3), torch.randn(4, 3)
     mean, variance = torch.randn(4), torch.rand(4) + 0.1
     lazy = F.linear(repeated(x), weight, undrawn(mean, variance)).view(LAZY, 2, 4)
-    explicit = torch.stack(
-        [F.linear(x, weight, mean + variance.sqrt() * torch.randn(4)) for _ in range(EXPLICIT)]
-    )
+    explicit = torch.stack([F.linear(x, weight, mean + variance.sqrt() * torch.randn(4)) for _ in range(EXPLICIT)])
     assert_same_moments(lazy, explicit)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import pyrosparse as ps
 from pyrosparse import guides
+from pyrosparse.data import TensorLoader
 from pyrosparse.layers import axes, sparse_layers
 from pyrosparse.pruning.graph import find_links
 from pyrosparse.pruning.masks import keep_masks, masked_network
@@ -81,13 +82,10 @@ def ones(network: nn.Module) -> dict[str, Tensor]:
 
 def random_masks(network: nn.Module, density: float = 0.5) -> dict[str, Tensor]:
     """Masks with dead weights, dead rows and dead columns, drawn from the global generator."""
-    masks = ones(network)
+    masks = {name: torch.rand(mask.shape) < density for name, mask in ones(network).items()}
     for name, mask in masks.items():
-        out_axis, in_axis = axes(network.get_submodule(name))
-        mask &= torch.rand(mask.shape) < density
-        for axis in (out_axis, in_axis):
-            alive = torch.rand(mask.shape[axis]) < 0.6
-            mask &= alive.view([-1 if a == axis else 1 for a in range(mask.dim())])
+        for axis in axes(network.get_submodule(name)):
+            mask.movedim(axis, 0)[torch.rand(mask.shape[axis]) > 0.6] = False
     return masks
 
 
@@ -143,3 +141,28 @@ def apart(a: nn.Module, b: nn.Module, x: Tensor) -> float:
         first, second = a(x), b(x)
     assert first.shape == second.shape
     return float((first - second).abs().max() / first.abs().max().clamp(min=1e-12))
+
+
+def loader(*shape: int, count: int = 60) -> TensorLoader:
+    """Noise, labelled by the largest of its first three numbers."""
+    x = torch.randn(count, *shape)
+    return TensorLoader(x, x.flatten(1)[:, :3].argmax(1), batch_size=32, shuffle=False)
+
+
+def check_in_original_coordinates(pruned: ps.Pruned, means: dict[str, Tensor]) -> None:
+    """Masks, kept indices and weights of the smaller network say the same as the original's means."""
+    for site, mask in pruned.masks.items():
+        layer = site.removesuffix(".weight")
+        module = pruned.network.get_submodule(layer)
+        out_axis, in_axis = axes(module)
+        outs, ins = pruned.kept[layer]
+        assert mask.shape == means[site].shape
+        expected = (means[site] * mask).index_select(out_axis, outs).index_select(in_axis, ins)
+        assert torch.equal(module.weight, expected)
+        assert pruned.sigma[site].shape == module.weight.shape
+        assert torch.equal(pruned.sigma[site] > 0, mask.index_select(out_axis, outs).index_select(in_axis, ins))
+        gone = torch.ones_like(mask)
+        index = [torch.arange(n) for n in mask.shape]
+        index[out_axis], index[in_axis] = outs, ins
+        gone[torch.meshgrid(*index, indexing="ij")] = False
+        assert not (mask & gone).any()

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 import pyrosparse as ps
 from pyrosparse.data import TensorLoader
 from pyrosparse.nn import SelectLinear
-
 from tests.pruning.networks import mlp, ones, pair
 
 

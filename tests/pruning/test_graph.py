@@ -11,7 +11,6 @@ from pyrosparse import models
 from pyrosparse.layers import sparse_layers
 from pyrosparse.nn import SelectLinear
 from pyrosparse.pruning.graph import Links, find_links
-
 from tests.pruning.networks import Residual, Written, mlp
 
 
@@ -212,9 +211,7 @@ def test_module_registered_under_two_names_is_used_once() -> None:
 
 
 def test_grouped_convolution() -> None:
-    network = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=2), nn.ReLU(), nn.Conv2d(4, 2, 1)
-    )
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=2), nn.ReLU(), nn.Conv2d(4, 2, 1))
     found = links_of(network, 1, 8, 8)
     assert found.links == []
     assert found.notes == [
@@ -384,7 +381,9 @@ def test_constants_behind_pooling_and_normalisation() -> None:
 
 
 def test_select_linear_is_one_layer() -> None:
-    network = nn.Sequential(OrderedDict(fc1=SelectLinear(torch.tensor([0, 2]), 4, 3), act=nn.ReLU(), fc2=nn.Linear(3, 2)))
+    network = nn.Sequential(
+        OrderedDict(fc1=SelectLinear(torch.tensor([0, 2]), 4, 3), act=nn.ReLU(), fc2=nn.Linear(3, 2))
+    )
     assert arrows(network, 4) == ["input → fc1", "fc1 → fc2"]
 
 

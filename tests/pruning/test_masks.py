@@ -5,7 +5,6 @@ import torch
 
 from pyrosparse.errors import PyrosparseWarning
 from pyrosparse.pruning.masks import keep_masks, masked_network
-
 from tests.pruning.networks import convnet, mlp, ones, pair, random_masks
 
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from pyrosparse.pruning.proof import difference, proved, reference_input
 from pyrosparse.pruning.removal import Removal
-
 from tests.pruning.networks import masked, mlp, ones, plan
 
 

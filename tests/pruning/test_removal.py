@@ -13,7 +13,6 @@ from pyrosparse.layers import axes
 from pyrosparse.pruning.graph import find_links
 from pyrosparse.pruning.removal import Removal, plan_removal
 from pyrosparse.pruning.surgery import cut_network
-
 from tests.pruning.networks import apart, masked, mlp, ones, plan, random_masks
 
 ACTIVATIONS = {
@@ -266,7 +265,9 @@ def test_linear_reader_without_bias() -> None:
 
 def test_unit_that_could_not_be_folded_and_goes_later_is_not_named() -> None:
     """It cannot be folded, but its only reader goes, and then nothing reads it."""
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sigmoid(), nn.Conv2d(2, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 1, 1))
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.Sigmoid(), nn.Conv2d(2, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 1, 1)
+    )
     masks = ones(network)
     masks["0"][1] = False
     masks["2"][0, 1] = False

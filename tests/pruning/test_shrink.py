@@ -15,7 +15,6 @@ from pyrosparse.infer.optimizer import adam
 from pyrosparse.nn import SelectLinear
 from pyrosparse.pruning.masks import masked_network
 from pyrosparse.pruning.shrink import Shrinker, cut_to
-
 from tests.pruning.networks import Residual, apart, convnet, mean_network, mlp, ones, pair, random_masks
 
 
@@ -175,7 +174,9 @@ def test_training_goes_on_as_if_nothing_had_been_cut() -> None:
     assert torch.allclose(model.network.fc1.bias, whole.network.fc1.bias[model.kept["fc1"][0]], atol=1e-5)
 
 
-@pytest.mark.parametrize("prior", [ps.priors.LogUniform(), ps.priors.ARD(), ps.priors.ARD(2.0), ps.priors.ARD(learn=True)])
+@pytest.mark.parametrize(
+    "prior", [ps.priors.LogUniform(), ps.priors.ARD(), ps.priors.ARD(2.0), ps.priors.ARD(learn=True)]
+)
 def test_every_prior_and_a_step_of_the_elbo_after_the_cut(prior: ps.priors.Prior) -> None:
     network = mlp(6, 8, 7, 3, activation=nn.Sigmoid)
     model, guide = pair(network, dead_units(network), (6,), prior=prior)

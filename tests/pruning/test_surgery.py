@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from pyrosparse.nn import SelectLinear
 from pyrosparse.pruning.surgery import Cutter, cut_network
-
 from tests.pruning.networks import apart, masked, mlp, ones, plan
 
 
@@ -125,7 +124,8 @@ def test_sizes_are_written_down() -> None:
 
 
 def test_normalisation_without_parameters_and_its_moments() -> None:
-    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 4), nn.BatchNorm1d(4, affine=False), nn.Linear(4, 2))  # fmt: skip
+    norms = nn.BatchNorm1d(4), nn.BatchNorm1d(4, affine=False)
+    network = nn.Sequential(nn.Linear(3, 4), norms[0], nn.ReLU(), nn.Linear(4, 4), norms[1], nn.Linear(4, 2))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     trained(network, (3,), optimizer)
     masks = ones(network)

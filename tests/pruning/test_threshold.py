@@ -10,7 +10,6 @@ from pyrosparse.errors import PruneError
 from pyrosparse.pruning.masks import keep_masks
 from pyrosparse.pruning.pruned import Candidate
 from pyrosparse.pruning.threshold import between, candidates, smallest_within, try_thresholds
-
 from tests.pruning.networks import mean_network, mlp, pair
 
 

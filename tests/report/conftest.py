@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,13 @@ THRESHOLD = 3.0
 MakeRun = Callable[..., Path]
 
 CONFIG = """\
-name = "digits <first & only>"
 seed = 0
 
 [data]
 source = "digits"
 validation = 0.1
 
-[network]
+[model]
 name = "digits_mlp"
 
 [fit]
@@ -58,12 +58,20 @@ def posterior(shape: tuple[int, ...], *, first: bool, seed: int) -> dict[str, ND
         "mean": mean.reshape(shape).astype(np.float32),
         "std": std.reshape(shape).astype(np.float32),
         "relevance": relevance.reshape(shape).astype(np.float32),
-        "keep": (relevance >= -THRESHOLD).reshape(shape),
+        "keep": (relevance >= -THRESHOLD).reshape(shape).astype(np.uint8),
     }
 
 
-def build(folder: Path, shapes: dict[str, tuple[int, ...]], *, epochs: int = 60, config: str = CONFIG) -> Path:
+def build(
+    folder: Path,
+    shapes: dict[str, tuple[int, ...]] | None = None,
+    *,
+    epochs: int = 60,
+    config: str = CONFIG,
+    example: tuple[int, ...] = (1, 8, 8),
+) -> Path:
     """Write a complete run folder for layers of the given shapes."""
+    shapes = shapes or {"fc1.weight": (40, 64), "fc2.weight": (20, 40), "fc3.weight": (10, 20)}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.toml").write_text(config, encoding="utf-8")
     sites = {name: posterior(s, first=i == 0, seed=i) for i, (name, s) in enumerate(shapes.items())}
@@ -83,7 +91,8 @@ def build(folder: Path, shapes: dict[str, tuple[int, ...]], *, epochs: int = 60,
                 "total": int(parts["keep"].size),
                 "units": small[0],
                 "original_units": parts["keep"].shape[0],
-                "bits_per_weight": 6.1,
+                "inputs": small[1],
+                "original_inputs": parts["keep"].shape[1],
             }
         )
     size, file = 4 * total, 120 + kept
@@ -108,6 +117,8 @@ def build(folder: Path, shapes: dict[str, tuple[int, ...]], *, epochs: int = 60,
         "schema": 1,
         "versions": {"pyrosparse": "0.1.0", "torch": "2.13.0", "pyro": "1.9.2", "numpy": "2.4.6", "python": "3.11.7"},
         "seed": 0,
+        "model": "digits_mlp",
+        "data": f"digits: 1293 train, 144 val, 360 test, examples of shape {example}, 10 classes",
         "threshold": THRESHOLD,
         "stages": [
             stage("dense", 0.9806, total, size, 4.2),
@@ -120,6 +131,15 @@ def build(folder: Path, shapes: dict[str, tuple[int, ...]], *, epochs: int = 60,
         "layers": layers,
         "curve": curve,
         "units": {"original": [r["original_units"] for r in layers], "kept": [r["units"] for r in layers]},
+        "file": {
+            "bytes": file,
+            "c": 0.5,
+            "sections": {"header": 60, "fc1.weight mask": file // 2, "fc1.weight values": file - 60 - file // 2},
+            "layers": [
+                {"name": r["site"], "shape": r["small_shape"], "nonzero": r["kept"], "bytes": r["kept"]} for r in layers
+            ],
+        },
+        "notes": ["fc2: one unit was kept"],
         "agreement": {"file": 0.0, "onnx": 2.4e-7},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
@@ -129,7 +149,10 @@ def build(folder: Path, shapes: dict[str, tuple[int, ...]], *, epochs: int = 60,
             share = 0.05 + 0.95 / (1 + math.exp((epoch - 0.45 * epochs) / 4))
             fit = -1500 * math.exp(-epoch / 6) - 160 - 60 * beta
             kl = (4.5 * total) ** (1 - 0.12 * beta) * (0.25 + 0.75 * share)
-            units = {r["site"].rpartition(".")[0]: round(r["units"] + (r["original_units"] - r["units"]) * share) for r in layers}
+            units = {
+                r["site"].rpartition(".")[0]: round(r["units"] + (r["original_units"] - r["units"]) * share)
+                for r in layers
+            }
             row = {
                 "epoch": epoch, "loss": -fit + beta * kl, "log_likelihood": fit, "kl": kl, "beta": beta,
                 "kept": round(kept + (total - kept) * (share - 0.05) / 0.95), "total": total, "val_error": 0.03,
@@ -139,12 +162,13 @@ def build(folder: Path, shapes: dict[str, tuple[int, ...]], *, epochs: int = 60,
     return folder
 
 
+@pytest.fixture(scope="session")
+def build_run() -> MakeRun:
+    """Write a run folder to a place: ``build_run(folder, shapes, epochs=..., config=..., example=...)``."""
+    return build
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Write a run folder: ``make_run(shapes, epochs=..., config=...)``."""
-
-    def make(shapes: dict[str, tuple[int, ...]] | None = None, **options: object) -> Path:
-        sizes = shapes or {"fc1.weight": (40, 64), "fc2.weight": (20, 40), "fc3.weight": (10, 20)}
-        return build(tmp_path / "run", sizes, **options)  # type: ignore[arg-type]
-
-    return make
+    """Write a run folder: ``make_run(shapes, epochs=..., config=..., example=...)``."""
+    return partial(build, tmp_path / "run")
