@@ -74,7 +74,7 @@ for epoch in range(args.epochs):
 batch = digits.x_train[:64], digits.y_train[:64]
 print(ps.summarize(model, guide, *batch))
 
-idata = ps.to_arviz(model, guide, 200, *batch, sites=["fc2.weight"], max_weights=20)
+idata = ps.to_arviz(model, guide, *batch, draws=200, sites=["fc2.weight"], max_weights=20)
 axes = az.plot_forest(idata, var_names=["fc2.weight"], combined=True)
 axes.ravel()[0].figure.savefig(args.out / "forest.png", bbox_inches="tight")
 # --8<-- [end:read]

@@ -64,9 +64,10 @@ class _OnePrior(AutoSparse):
     def __init__(self, model: SparseModel, **options: Any) -> None:
         super().__init__(model, **options)
         for site in model.sites:
-            if not isinstance(model.prior_of(site), self.prior):
+            prior = model.prior_of(site)
+            if not isinstance(prior, self.prior):
                 raise PriorError(
-                    f"{type(self).__name__}: site {site!r} has the prior {type(model.prior_of(site)).__name__}, and this "
+                    f"{type(self).__name__}: site {site!r} has the prior {type(prior).__name__}, and this "
                     f"guide serves {self.prior.__name__}; use AutoSparse for mixed priors"
                 )
 

@@ -71,8 +71,8 @@ class SparseModel(nn.Module):
             weight = module._parameters.get("weight")
             if weight is None:
                 raise NetworkError(
-                    f"layer {layer!r} computes its weight (weight norm or another parametrisation) and has none of its own: "
-                    "exclude it, or make the weight plain with torch.nn.utils.parametrize.remove_parametrizations"
+                    f"layer {layer!r} computes its weight (weight norm or another parametrisation) and has none of its "
+                    "own: exclude it, or make the weight plain with torch.nn.utils.parametrize.remove_parametrizations"
                 )
             if id(weight) in served:
                 continue  # tied: one site, named after the first layer that has it
@@ -168,9 +168,7 @@ def _chosen(network: nn.Module, include: Iterable[str] | None, exclude: Iterable
         if isinstance(module.weight, nn.UninitializedParameter):
             raise NetworkError(f"layer {name!r} is lazy and has no weights yet: run the network once on a batch first")
     if not layers:
-        raise NetworkError(
-            f"{type(network).__name__} has no linear or convolution layer: there is nothing to sparsify"
-        )
+        raise NetworkError(f"{type(network).__name__} has no linear or convolution layer: there is nothing to sparsify")
     if isinstance(include, str) or isinstance(exclude, str):
         raise NetworkError("include and exclude take lists of names: write ['fc1'], not 'fc1'")
     kept = set(layers) if include is None else {n for p in include for n in _matching(p, layers)}

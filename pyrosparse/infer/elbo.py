@@ -67,7 +67,9 @@ class SparseELBO(TraceMeanField_ELBO):
         self.last: ELBOTerms | None = None
         self._checked: set[tuple[int, int]] = set()
 
-    def differentiable_loss(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Tensor:
         """Estimate of the loss in nats, a scalar with a gradient; its parts are left in ``last``."""
         particles = [self._particle(model, guide, args, kwargs) for _ in range(self.num_particles)]
         self.last = _average([terms for _, terms in particles])
@@ -116,7 +118,8 @@ class SparseELBO(TraceMeanField_ELBO):
             if site["type"] != "sample" or site_is_subsample(site):
                 continue
             if site["is_observed"]:
-                log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+                fn: Any = site["fn"]
+                log_prob = fn.log_prob(site["value"], *site["args"], **site["kwargs"])
                 log_likelihood = log_likelihood + scale_and_mask(log_prob, site["scale"], site["mask"]).sum()
             elif name in q.nodes:
                 kl = _kl(name, q.nodes[name], site)
@@ -125,7 +128,8 @@ class SparseELBO(TraceMeanField_ELBO):
         for name, site in q.nodes.items():
             if site["type"] == "sample" and name not in p.nodes and not site_is_subsample(site):
                 # auxiliary sites of the guide have an entropy and no prior
-                log_q = site["fn"].log_prob(site["value"])
+                fn = site["fn"]
+                log_q = fn.log_prob(site["value"])
                 kl = scale_and_mask(log_q, site["scale"], site["mask"]).sum()
                 kls[name] = kl.detach()
                 weighted_kl = weighted_kl + self.kl_scale * self.site_scale.get(name, 1.0) * kl
@@ -160,9 +164,9 @@ def _kl(name: str, q_site: Mapping[str, Any], p_site: Mapping[str, Any]) -> Tens
         kl = kl_divergence(q, p)
     except NotImplementedError as error:
         warnings.warn(
-            f"site {name!r}: no registered KL divergence from {_kind(q)} to {_kind(p)} ({error or 'event dimensions differ'}); "
-            "it is estimated at the draw instead. Give both the same event dimensions, or register one with "
-            "torch.distributions.kl.register_kl",
+            f"site {name!r}: no registered KL divergence from {_kind(q)} to {_kind(p)} "
+            f"({error or 'event dimensions differ'}); it is estimated at the draw instead. Give both "
+            "the same event dimensions, or register one with torch.distributions.kl.register_kl",
             PyrosparseWarning,
             stacklevel=2,
         )

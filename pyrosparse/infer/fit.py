@@ -41,6 +41,7 @@ from pyrosparse.pruning.shrink import Shrinker, cut_to
 
 __all__ = ["Fit", "FitState", "fit"]
 
+
 @dataclass
 class FitState:
     """What a callback sees after each epoch; nothing in it is a copy.
@@ -124,13 +125,11 @@ class _Run:
         self.model, self.guide = model.to(self.device), guide.to(self.device)
         self.loader: Batches = loader
         self.val_loader = val_loader
-        self.per_epoch = _length(loader)  # type: ignore[arg-type]
+        self.per_epoch = _length(loader)
         self.elbo = SparseELBO()
         self.schedules = settings.schedules_of(model.sites)
         # independent noise at each place of a tied weight would be wrong: these get a real draw
-        self.guided: Callable[..., Any] = (
-            local_reparam(guide, exclude=model.tied) if settings.local_reparam else guide
-        )
+        self.guided: Callable[..., Any] = local_reparam(guide, exclude=model.tied) if settings.local_reparam else guide
         if settings.checkpoint is not None:
             check_writable(Path(settings.checkpoint))
         if settings.seed is not None:
@@ -320,8 +319,8 @@ class _Run:
             )
         if saved["epochs"] != self.settings.epochs:
             raise CheckpointError(
-                f"the checkpoint in {folder} is of a run of {saved['epochs']} epochs, and {self.settings.epochs} are asked "
-                "for: schedules would jump; ask for the same number"
+                f"the checkpoint in {folder} is of a run of {saved['epochs']} epochs, and {self.settings.epochs} are "
+                "asked for: schedules would jump; ask for the same number"
             )
         try:
             cut_to(self.model, self.guide, {layer: tuple(pair) for layer, pair in saved["kept"].items()})
@@ -329,9 +328,7 @@ class _Run:
             self.guide.load_state_dict(saved["guide"])
             self.optimizer.load_state_dict(saved["optimizer"])
         except (RuntimeError, ValueError, KeyError, IndexError) as error:
-            raise CheckpointError(
-                f"the checkpoint in {folder} does not fit this model and guide: {error}"
-            ) from error
+            raise CheckpointError(f"the checkpoint in {folder} does not fit this model and guide: {error}") from error
         self.shrinker.load_state_dict(saved["dead"])
         self.state.epoch = saved["epoch"]
         self.state.history = saved["history"]

@@ -214,8 +214,13 @@ def _requires_grad(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapp
     return any(moment.requires_grad for moment in args[0].moments)
 
 
+def _getter(attribute: str) -> Any:
+    """Name under which ``__torch_function__`` hears of an attribute."""
+    return getattr(Tensor, attribute).__get__
+
+
 _HANDLERS: dict[Any, Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], Any]] = {
-    Tensor.requires_grad.__get__: _requires_grad,
+    _getter("requires_grad"): _requires_grad,
     **dict.fromkeys(
         (
             F.linear,
@@ -230,24 +235,16 @@ _HANDLERS: dict[Any, Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str,
     ),
     **dict.fromkeys((torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__), _matmul),
     Tensor.__rmatmul__: _reflected_matmul,
-    **dict.fromkeys(
-        (torch.t, torch.transpose, Tensor.t, Tensor.transpose, Tensor.T.__get__, Tensor.mT.__get__), _transpose
-    ),
+    **dict.fromkeys((torch.t, torch.transpose, Tensor.t, Tensor.transpose, _getter("T"), _getter("mT")), _transpose),
 }
 
-_METADATA = {
-    Tensor.shape.__get__,
-    Tensor.dtype.__get__,
-    Tensor.device.__get__,
-    Tensor.layout.__get__,
-    Tensor.ndim.__get__,
-    Tensor.is_sparse.__get__,
-    Tensor.is_cuda.__get__,
-    Tensor.is_nested.__get__,
-    Tensor.is_quantized.__get__,
-    Tensor.is_meta.__get__,
-    Tensor.itemsize.__get__,
-    Tensor.nbytes.__get__,
+_ATTRIBUTES = (
+    "device", "dtype", "is_cuda", "is_meta", "is_nested", "is_quantized", "is_sparse", "itemsize", "layout",
+    "nbytes", "ndim", "shape",
+)  # fmt: skip
+
+_METADATA: set[Any] = {
+    *map(_getter, _ATTRIBUTES),
     Tensor.element_size,
     Tensor.is_signed,
     Tensor.__hash__,

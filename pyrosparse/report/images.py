@@ -133,7 +133,7 @@ def filter_tiles(weight: ArrayLike, keep: ArrayLike) -> Figure:
     largest = max(float(np.abs(tiles).max(initial=0)), 1e-12)
     image = _ink(np.nan_to_num(np.abs(canvas)) / largest)
     image[canvas < 0, :3] = np.array(ORANGE) / 255
-    image[np.isnan(canvas)] = (*np.array([0xB3, 0xB9, 0xC0]) / 255, 0.55)
+    image[np.isnan(canvas)] = (*np.array([0xB3, 0xB9, 0xC0]) / 255, 0.4)
     figure = Figure(figsize=(3.5, min(6.0, 3.4 * canvas.shape[0] / canvas.shape[1] + 0.1)), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(image, interpolation="none")

@@ -84,7 +84,7 @@ MATMUL: dict[str, tuple[tuple[int, ...], tuple[int, ...], Operation]] = {
     "w.T.T.T": ((4, 3), (3,), lambda w, x: x @ w.T.T.T),
     "linear with w.T": ((3, 4), (3,), lambda w, x: F.linear(x, w.T)),
     "torch.matmul(x, w)": ((3, 4), (3,), lambda w, x: torch.matmul(x, w)),
-    "torch.matmul(w, x)": ((4, 3), (3, 2), lambda w, x: torch.matmul(w, x)),
+    "torch.matmul(w, x)": ((4, 3), (3, 2), torch.matmul),
     "torch.mm(x, w)": ((3, 4), (3,), lambda w, x: torch.mm(x, w)),
     "torch.mm(w, x)": ((4, 3), (3,), lambda w, x: torch.mm(w, x.t()).t()),
     "x.matmul(w)": ((3, 4), (3,), lambda w, x: x.matmul(w)),
