@@ -47,13 +47,13 @@ class Recipe:
     lr_log_var: float = 5e-2
     log_var: float = -6.0
     hold: float = 0.4
-    peak: float = 1.5
+    peak: float = 1.0
     settle_value: float = 1.0
     sites: tuple[str, ...] = ("fc1.weight",)
     shrink_every: int = 2
     freeze_at: float = 0.86
     freeze_threshold: float = 3.0
-    tolerance: float = 0.002
+    tolerance: float = 0.0
     rounding_epochs: int = 8
     rounding_tolerance: float = 0.0005
     precut: tuple[int, ...] = ()

@@ -34,6 +34,7 @@ FIRST = Recipe(
     teacher_epochs=6,
     teacher_weight=0.5,
     shrink_every=1,
+    peak=1.5,
     tolerance=0.0005,
     precut=(10, 20, 250),
     aids=(
