@@ -167,9 +167,7 @@ def run_seed(
     data = load_data(recipe.shift)
     torch.manual_seed(seed)
     taught = data.train if teacher is None else data.train.soften(teacher, weight=recipe.teacher_weight)
-    dense = ps.train(
-        models.build(recipe.network), data.train, epochs=recipe.pretrain_epochs, lr=1e-3, progress=False
-    )
+    dense = ps.train(models.build(recipe.network), data.train, epochs=recipe.pretrain_epochs, lr=1e-3, progress=False)
     start = dense if prepare is None else prepare(dense, taught, data, recipe)
     print(f"{name} seed {seed}: dense val {100 * ps.evaluate(dense, data.val).error:.2f} %", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -216,17 +214,13 @@ def run_seed(
     return result
 
 
-def round_off(
-    pruned: ps.Pruned, train: TensorLoader, data: Data, recipe: Recipe
-) -> tuple[ps.Pruned, float]:
+def round_off(pruned: ps.Pruned, train: TensorLoader, data: Data, recipe: Recipe) -> tuple[ps.Pruned, float]:
     """Quantisation-aware ending at the largest step that validation data allow."""
     assert pruned.report.error is not None
     bound = pruned.report.error + recipe.rounding_tolerance
     best: tuple[ps.Pruned, float] | None = None
     for c in C_GRID:
-        rounded = quantise_aware(
-            pruned, train, c=c, epochs=recipe.rounding_epochs, val_loader=data.val, progress=False
-        )
+        rounded = quantise_aware(pruned, train, c=c, epochs=recipe.rounding_epochs, val_loader=data.val, progress=False)
         if best is None or (rounded.report.error is not None and rounded.report.error <= bound):
             best = rounded, c
     assert best is not None
@@ -267,7 +261,8 @@ def summary_line(result: Mapping[str, Any]) -> str:
     test = result["test_error"]
     return (
         f"{result['row']} seed {result['seed']}: params {result['params']:.0f} at test {100 * test['pruned']:.2f} %, "
-        f"file {result['file']:.0f} (params {result['params_file']:.0f}, {result['bytes']} bytes, c {result['c']}) at test {100 * test['file']:.2f} %, "
+        f"file {result['file']:.0f} (params {result['params_file']:.0f}, {result['bytes']} bytes, "
+        f"c {result['c']}) at test {100 * test['file']:.2f} %, "
         f"dense {100 * test['dense']:.2f} %, units {result['units']}, {result['cpu_seconds']:.0f} CPU s"
     )
 

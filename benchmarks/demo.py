@@ -1,6 +1,6 @@
 """`pyrosparse demo` from the outside: time, accuracy before and after, and how much smaller the file is.
 
-    python benchmarks/demo.py [--seeds 0 1 2]
+python benchmarks/demo.py [--seeds 0 1 2]
 """
 
 from __future__ import annotations

@@ -112,8 +112,7 @@ def fit(problem: tuple[Array, Array, Array], top: int, bottom: int) -> Rational:
     p, d = in_q(best[1][: top + 1]), in_q(np.concatenate([[1.0], best[1][top + 1 :]]))
     top_value, bottom_value = polynomial.polyval(q, p), polynomial.polyval(q, d)
     condition = max(
-        float((polynomial.polyval(q, np.abs(c)) / np.abs(v)).max())
-        for c, v in ((p, top_value), (d, bottom_value))
+        float((polynomial.polyval(q, np.abs(c)) / np.abs(v)).max()) for c, v in ((p, top_value), (d, bottom_value))
     )
     error = float((np.abs(top_value / bottom_value - target) * size).max())
     return Rational(p / d[0], d / d[0], error, condition)

@@ -1,6 +1,6 @@
 """MNIST, LeNet-300-100: weights and bytes that Sparse VD and ARD need, without and with aids.
 
-    python benchmarks/lenet_300_100.py [--rows plain aided ard] [--seeds 0 1 2]
+python benchmarks/lenet_300_100.py [--rows plain aided ard] [--seeds 0 1 2]
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ FIRST = Recipe(
         "cut to 10-20-250 units before the fit",
     ),
 )
+SECOND = replace(FIRST, peak=3.0, settle_value=1.5, sites=("conv2.weight", "fc1.weight"), tolerance=0.001)
 LAYERS = ("conv1", "conv2", "fc1", "fc2")
 
 
@@ -71,9 +72,7 @@ def precut(dense: nn.Module, train: TensorLoader, data: Data, recipe: Recipe) ->
         masks = {layer: network.get_submodule(layer).weight != 0 for layer in LAYERS}
         weights = {layer: network.get_submodule(layer).weight.detach() for layer in LAYERS}
         cut_network(network, plan_removal(network, links, masks, weights))
-    return ps.train(
-        network, train, epochs=3, lr=1e-3, lr_schedule=schedules.cosine(hold=0.3), progress=False
-    )
+    return ps.train(network, train, epochs=3, lr=1e-3, lr_schedule=schedules.cosine(hold=0.3), progress=False)
 
 
 @torch.no_grad()
@@ -89,6 +88,13 @@ def _fold_means(network: nn.Module, link: UnitLink, units: int, x: Tensor) -> No
     consumer.weight[:, gone] = 0.0
 
 
+def two_cycles(seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both rows of one seed: the second cycle starts at the pruned network of the first."""
+    pruned: list[nn.Module] = []
+    first = run_seed(FIRST, seed, "lenet_5_caffe-first", precut, after=lambda p: pruned.append(p.network))
+    return first, run_seed(SECOND, seed, "lenet_5_caffe-second", lambda *_: pruned[0])
+
+
 def main() -> None:
     """Run both cycles for each seed, one JSON each, then the tables of medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -96,22 +102,10 @@ def main() -> None:
     options = parser.parse_args()
     rows: dict[str, list[dict[str, Any]]] = {"first": [], "second": []}
     for seed in options.seeds:
-        kept: list[nn.Module] = []
-        first = run_seed(FIRST, seed, "lenet_5_caffe-first", precut, after=lambda p: kept.append(p.network))
-        second = replace(
-            FIRST,
-            epochs=45,
-            peak=3.0,
-            settle_value=1.5,
-            sites=("conv2.weight", "fc1.weight"),
-            tolerance=0.001,
-        )
-        rows["first"].append(first)
-        rows["second"].append(run_seed(second, seed, "lenet_5_caffe-second", lambda *_: kept[0]))
+        for row, result in zip(rows, two_cycles(seed), strict=True):
+            rows[row].append(result)
     for row, results in rows.items():
-        write(
-            f"lenet_5_caffe-{row}.json", {"claim": "MNIST, LeNet-5-Caffe", **medians(results), **environment()}
-        )
+        write(f"lenet_5_caffe-{row}.json", {"claim": "MNIST, LeNet-5-Caffe", **medians(results), **environment()})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Seconds until `pyrosparse --help` has answered, over several calls.
 
-    python benchmarks/start_time.py [--calls 15]
+python benchmarks/start_time.py [--calls 15]
 """
 
 from __future__ import annotations

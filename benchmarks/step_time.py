@@ -148,8 +148,22 @@ def main() -> None:
         for name, ms in medians.items()
     }
     for name, row in rows.items():
-        print(f"{name:22} {row['ms']:7.2f} ms  {row['to_by_hand_fused']:.2f} of by hand, {row['to_deterministic']:.2f} of deterministic")
-    write(options.out, {"claim": "step time, LeNet-300-100", "batch": options.batch, "threads": 1, "rounds": options.rounds, "steps": options.steps, "rows": rows, **environment()})
+        print(
+            f"{name:22} {row['ms']:7.2f} ms  {row['to_by_hand_fused']:.2f} of by hand, "
+            f"{row['to_deterministic']:.2f} of deterministic"
+        )
+    write(
+        options.out,
+        {
+            "claim": "step time, LeNet-300-100",
+            "batch": options.batch,
+            "threads": 1,
+            "rounds": options.rounds,
+            "steps": options.steps,
+            "rows": rows,
+            **environment(),
+        },
+    )
 
 
 if __name__ == "__main__":

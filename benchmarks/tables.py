@@ -1,6 +1,6 @@
 """Turn the JSON in benchmarks/results into the tables of benchmarks/README.md, and draw the trade-off curves.
 
-    python benchmarks/tables.py
+python benchmarks/tables.py
 """
 
 from __future__ import annotations
@@ -95,7 +95,12 @@ def steps(name: str, title: str) -> list[str]:
     result = read(name)
     if result is None:
         return []
-    lines = [f"## {title}", "", f"Batch {result['batch']}, {result['threads']} thread, medians of {result['rounds']} interleaved rounds.", ""]
+    lines = [
+        f"## {title}",
+        "",
+        f"Batch {result['batch']}, {result['threads']} thread, medians of {result['rounds']} interleaved rounds.",
+        "",
+    ]
     lines += ["| variant | ms a step | of by hand, fused Adam | of deterministic |", "|---|---|---|---|"]
     for variant, row in result["rows"].items():
         lines.append(f"| {variant} | {row['ms']:.2f} | {row['to_by_hand_fused']:.2f} | {row['to_deterministic']:.2f} |")
@@ -116,13 +121,19 @@ def main() -> None:
         lines += [
             "## `pyrosparse demo`",
             "",
-            f"{m['seconds']:.0f} s after the install; accuracy {100 * m['dense_accuracy']:.1f} % → {100 * m['file_accuracy']:.1f} %; "
+            f"{m['seconds']:.0f} s after the install; accuracy {100 * m['dense_accuracy']:.1f} % → "
+            f"{100 * m['file_accuracy']:.1f} %; "
             f"file {m['ratio']:.0f} times smaller than the float32 parameters ({m['file_bytes']:,.0f} bytes).",
             "",
         ]
     start = read("start_time")
     if start:
-        lines += ["## `pyrosparse --help`", "", f"{start['median_seconds']:.2f} s (median of {start['calls']} calls).", ""]
+        lines += [
+            "## `pyrosparse --help`",
+            "",
+            f"{start['median_seconds']:.2f} s (median of {start['calls']} calls).",
+            "",
+        ]
     README.write_text("\n".join(lines).rstrip() + "\n")
     print(README.read_text())
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import arviz as az
+import matplotlib.pyplot as plt
 import pyro
 import pyro.distributions as dist
 import torch
@@ -75,8 +76,8 @@ batch = digits.x_train[:64], digits.y_train[:64]
 print(ps.summarize(model, guide, *batch))
 
 idata = ps.to_arviz(model, guide, *batch, draws=200, sites=["fc2.weight"], max_weights=20)
-axes = az.plot_forest(idata, var_names=["fc2.weight"], combined=True)
-axes.ravel()[0].figure.savefig(args.out / "forest.png", bbox_inches="tight")
+az.plot_forest(idata, var_names=["fc2.weight"], combined=True)
+plt.savefig(args.out / "forest.png", bbox_inches="tight")
 # --8<-- [end:read]
 
 # --8<-- [start:prune]

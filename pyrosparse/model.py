@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from fnmatch import fnmatchcase
 
@@ -108,9 +108,9 @@ class SparseModel(nn.Module):
         """Shape of a site now: smaller than ``sites[site].shape`` once live shrinking has cut units."""
         return self.network.get_parameter(site).shape
 
-    def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
+    def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters of the model that are trained: those of no site, and the priors' own."""
-        return [(n, p) for n, p in self.named_parameters() if p.requires_grad]
+        return ((n, p) for n, p in self.named_parameters() if p.requires_grad)
 
     def weights(self) -> dict[str, Tensor]:
         """Run the sample statements of the priors; returns a draw for each site."""
@@ -133,7 +133,8 @@ class SparseModel(nn.Module):
         expose("model", self.trained_parameters())
         if self.input_shape is None:
             self.input_shape = x.shape[1:]
-        output = functional_call(self.network, self.weights(), (x,))
+        # looking for tied weights walks the whole network: only where there are some
+        output = functional_call(self.network, self.weights(), (x,), tie_weights=bool(self.tied))
         return self.likelihood.observe(output, y)
 
 

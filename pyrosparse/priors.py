@@ -57,9 +57,13 @@ class LogUniform(Prior):
     def __init__(self, *, kl: str = "exact") -> None:
         super().__init__()
         self.kl = dist.KLForm(kl)
+        # it has no parameters: one object serves every step
+        self._made: dict[torch.Size, TorchDistributionMixin] = {}
 
     def distribution(self, shape: torch.Size) -> TorchDistributionMixin:  # noqa: D102
-        return dist.LogUniform(kl=self.kl).expand(shape).to_event(len(shape))
+        if shape not in self._made:
+            self._made = {shape: dist.LogUniform(kl=self.kl).expand(shape).to_event(len(shape))}
+        return self._made[shape]
 
 
 class ARD(Prior):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pyro
 import pytest
@@ -15,7 +16,7 @@ import torch
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-matplotlib.use("Agg")
+matplotlib.use("Agg", force=True)
 torch.set_num_threads(1)
 
 
@@ -29,6 +30,7 @@ def fresh_state() -> Iterator[None]:
     pyro.clear_param_store()
     pyro.enable_validation(True)
     yield
+    plt.close("all")
     pyro.clear_param_store()
     torch.set_default_dtype(dtype)
 

@@ -50,9 +50,7 @@ def quantise_aware(
     :returns: the same with trained weights that are multiples of the steps: save it with the same ``c``.
     """
     if not c > 0:
-        raise ConfigError(
-            f"quantise_aware: c is {c}; give a positive number of posterior standard deviations"
-        )
+        raise ConfigError(f"quantise_aware: c is {c}; give a positive number of posterior standard deviations")
     network = deepcopy(pruned.network)
     model = likelihood or Categorical(num_data=1)
     steps = layer_steps({k: v.detach().cpu() for k, v in network.state_dict().items()}, pruned.sigma, c)

@@ -133,9 +133,7 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
     tree, specs = read_specs(frame.header, path)
     stream = open_stream(frame, path)
     layers = []
-    for (name, content), (_, shape, _) in zip(
-        decode(stream, specs, frame.header["k"], path), specs, strict=True
-    ):
+    for (name, content), (_, shape, _) in zip(decode(stream, specs, frame.header["k"], path), specs, strict=True):
         mask_bits = stream.lengths.get(f"{name} mask", 0.0)
         layers.append(
             LayerInfo(

@@ -65,9 +65,7 @@ def save(
     elif c is None:
         c = DEFAULT_C
         if val_loader is not None:
-            c = _choose_c(
-                module, sigma, val_loader, tolerance=tolerance, likelihood=likelihood, bias_bits=bias_bits
-            )
+            c = _choose_c(module, sigma, val_loader, tolerance=tolerance, likelihood=likelihood, bias_bits=bias_bits)
     data = encode(module, make_plan(module, sigma, c, bias_bits=bias_bits), original)
     written = describe(path, data)  # decodes it: what cannot be read back is not written
     container.write(path, data)
@@ -100,9 +98,7 @@ def load(path: str | os.PathLike[str], *, network: nn.Module | None = None) -> n
     for name, layer in module.named_modules():
         if isinstance(layer, SelectLinear) and layer.index.numel():
             if not 0 <= int(layer.index.min()) <= int(layer.index.max()) < layer.original_features:
-                raise CorruptFileError(
-                    f"{path}: {name}.index points beyond the {layer.original_features} inputs"
-                )
+                raise CorruptFileError(f"{path}: {name}.index points beyond the {layer.original_features} inputs")
     return module.eval()
 
 

@@ -13,7 +13,7 @@ from pyrosparse.infer.checkpoint import random_state, restore_random_state
 from pyrosparse.infer.evaluate import Batches
 from pyrosparse.likelihoods import Likelihood
 
-__all__ = ["NOTHING", "check_data"]
+__all__ = ["NOTHING", "check_data", "check_validation"]
 
 NOTHING = "the loader yields no batch: give it data, and one that can be gone through more than once"
 
@@ -68,6 +68,14 @@ def check_data(
             "training set, or the KL counts for too much"
         )
     return x.shape[1:]
+
+
+def check_validation(network: nn.Module, likelihood: Likelihood, loader: Batches, *, device: torch.device) -> None:
+    """As :func:`check_data`, for data that are looked at after the first epoch only."""
+    try:
+        check_data(network, likelihood, loader, device=device)
+    except (DataError, FitError) as error:
+        raise type(error)(f"val_loader: {error}") from error
 
 
 def _examples(loader: Batches, most: int) -> int | None:

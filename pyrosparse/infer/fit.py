@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from pyrosparse.errors import CheckpointError, FitError
 from pyrosparse.guides.auto import AutoSparse
-from pyrosparse.infer.check import NOTHING, check_data
+from pyrosparse.infer.check import NOTHING, check_data, check_validation
 from pyrosparse.infer.checkpoint import (
     check_writable,
     load_checkpoint,
@@ -135,6 +135,8 @@ class _Run:
         if settings.seed is not None:
             pyro.set_rng_seed(settings.seed)
         model.input_shape = self._check(loader)
+        if val_loader is not None:
+            check_validation(model.network, model.likelihood, val_loader, device=self.device)
         named = [*((f"model.{n}", p) for n, p in model.trained_parameters()), *guide.named_parameters()]
         self.parameters = [p for _, p in named]
         self.optimizer = adam(named, lr=settings.lr, lr_log_var=settings.log_var_rate)
@@ -274,7 +276,9 @@ class _Run:
 
     def _validate(self) -> Metrics:
         assert self.val_loader is not None
-        weights = {s: f.mean() * f.keep(self.settings.threshold) for s, f in self.guide.families.items()}
+        families = self.guide.families
+        masks = keep_masks(families, self.settings.threshold)
+        weights = {site: family.mean() * masks[site] for site, family in families.items()}
         network = self.model.network.eval()
         return evaluate_function(
             lambda x: functional_call(network, weights, (x,)), self.val_loader, self.model.likelihood, self.device

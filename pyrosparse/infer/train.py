@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.errors import FitError
-from pyrosparse.infer.check import check_data
+from pyrosparse.infer.check import check_data, check_validation
 from pyrosparse.infer.evaluate import Batches, evaluate
 from pyrosparse.infer.optimizer import adam, scale_learning_rates
 from pyrosparse.infer.progress import Bar
@@ -50,7 +50,10 @@ def train(
     trained = deepcopy(network)
     model = deepcopy(likelihood) if likelihood is not None else Categorical(num_data=1)
     _length(loader)
-    check_data(trained, model, loader, device=next(trained.parameters()).device)
+    device = next(trained.parameters()).device
+    check_data(trained, model, loader, device=device)
+    if val_loader is not None:
+        check_validation(trained, model, val_loader, device=device)
     optimizer = adam([*trained.named_parameters(), *model.named_parameters()], lr=lr)
     for group in optimizer.param_groups:
         group["weight_decay"] = weight_decay

@@ -26,7 +26,8 @@ def _data(seed: int) -> TensorLoader:
 @pytest.fixture(scope="module")
 def pruned() -> Pruned:
     torch.manual_seed(0)
-    net = ps.train(nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 2)), _data(0), epochs=30, lr=1e-2, progress=False)
+    net: nn.Module = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 2))
+    net = ps.train(net, _data(0), epochs=30, lr=1e-2, progress=False)
     masks: dict[str, Tensor] = {}
     sigma: dict[str, Tensor] = {}
     with torch.no_grad():

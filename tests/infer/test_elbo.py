@@ -303,7 +303,7 @@ def test_expected_loss_is_the_same_with_and_without_local_draws() -> None:
     def losses(drawn: AutoSparse | Callable[..., Any], n: int) -> Tensor:
         return torch.tensor([SparseELBO().loss(model, drawn, x, y) for _ in range(n)])
 
-    n = 300
+    n = 150
     weights, local = losses(guide, n), losses(local_reparam(guide), n)
     error = (weights.var() / n + local.var() / n).sqrt()
     assert abs(float((weights.mean() - local.mean()) / error)) < 5

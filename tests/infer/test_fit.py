@@ -392,7 +392,7 @@ def test_gaussian_and_multi_label_targets() -> None:
     for likelihood in (Gaussian(num_data=EXAMPLES, learn_scale=True), MultiLabel(num_data=EXAMPLES)):
         model = SparseModel(mlp((FEATURES, 8, CLASSES)), LogUniform(), likelihood)
         loader = TensorLoader(x, one_hot, 20)
-        result = fitted(pair=(model, AutoSparse(model)), loader=loader, epochs=20, val_loader=loader)
+        result = fitted(pair=(model, AutoSparse(model)), loader=loader, epochs=8, val_loader=loader)
         assert result.history[-1]["loss"] < result.history[0]["loss"]
 
 
@@ -451,6 +451,13 @@ def test_data_that_do_not_fit_are_refused_before_training(case: str) -> None:
     with pytest.raises(DataError, match=message):
         fitted(pair=(model, guide), loader=make())
     assert same(guide.state_dict(), before)
+
+
+def test_validation_data_that_do_not_fit_are_refused_before_training() -> None:
+    model, guide = pair(network=Silent)
+    for bad in (TensorLoader(X, Y + 1), TensorLoader(X[:, 1:], Y), TensorLoader(X * torch.nan, Y)):
+        with pytest.raises(DataError, match="val_loader: "):
+            fitted(pair=(model, guide), val_loader=bad)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_moments_of_a_linear_model(local: bool) -> None:
     """y = w·x + b has the mean μ·x + b and the variance σ²·x²."""
     x, _ = labelled(examples=10)
     model, guide = linear_pair()
-    draws = 2000
+    draws = 800
     prediction = predict(model, guide, x, draws=draws, local=local)
     family = guide.families["weight"]
     mean = x @ family.mean().T + model.network.get_parameter("bias").detach()

@@ -52,13 +52,13 @@ def linear_pair() -> tuple[SparseModel, AutoSparse]:
 
 
 def assert_posterior(guide: AutoSparse, mean: Tensor, variance: Tensor, *, rough: bool = False) -> None:
-    """Means within 5 % of a posterior standard deviation, and these within 6 %: noise of the last steps.
+    """Means within 5 % of a posterior standard deviation, and these within 8 %: noise of the last steps.
 
-    When rough, 25 % and 12 %: with one draw of the weights for all data the noise is √N times as large.
+    When rough, 25 % and 15 %: with one draw of the weights for all data the noise is √N times as large.
     """
     family = guide.families["weight"]
     assert float(((family.mean()[0] - mean) / variance.sqrt()).abs().max()) < (0.25 if rough else 0.05)
-    assert float((family.std()[0] / variance.sqrt() - 1).abs().max()) < (0.12 if rough else 0.06)
+    assert float((family.std()[0] / variance.sqrt() - 1).abs().max()) < (0.15 if rough else 0.08)
 
 
 def test_the_oracle_tells_the_two_variances_apart() -> None:
@@ -75,7 +75,7 @@ def test_fit_finds_it(local: bool) -> None:
         model,
         guide,
         TensorLoader(x, y, batch_size=N, shuffle=False),
-        epochs=500,
+        epochs=350,
         lr=0.05,
         lr_log_var=0.05,
         lr_schedule=cosine(hold=0.2),
@@ -91,7 +91,7 @@ def test_fit_finds_it_from_small_batches() -> None:
     x, y = problem()
     model, guide = linear_pair()
     loader = TensorLoader(x, y, batch_size=200)
-    ps.fit(model, guide, loader, epochs=60, lr=0.05, lr_log_var=0.05, lr_schedule=cosine(hold=0.2), device="cpu")
+    ps.fit(model, guide, loader, epochs=35, lr=0.05, lr_log_var=0.05, lr_schedule=cosine(hold=0.2), device="cpu")
     assert_posterior(guide, *closed_form(x, y), rough=True)
 
 
@@ -103,7 +103,7 @@ def test_fit_with_another_weight_of_the_kl() -> None:
         model,
         guide,
         TensorLoader(x, y, batch_size=N, shuffle=False),
-        epochs=500,
+        epochs=350,
         lr=0.05,
         lr_log_var=0.05,
         lr_schedule=cosine(hold=0.2),
@@ -121,9 +121,9 @@ def test_fit_with_another_weight_of_the_kl() -> None:
 def test_stock_svi_finds_it(elbo: type[Trace_ELBO], local: bool) -> None:
     x, y = problem()
     model, guide = linear_pair()
-    optimizer = pyro.optim.ClippedAdam({"lr": 0.05, "lrd": 0.993})
+    optimizer = pyro.optim.ClippedAdam({"lr": 0.05, "lrd": 0.99})
     svi = SVI(model, local_reparam(guide) if local else guide, optimizer, loss=elbo())
-    for _ in range(600):
+    for _ in range(400):
         svi.step(x, y)
     assert_posterior(guide, *closed_form(x, y), rough=not local)
     assert not list(pyro.get_param_store().keys())
@@ -162,6 +162,6 @@ def test_a_pair_under_two_optimisers_is_the_same_pair() -> None:
     after = guide.families["weight"].mean()
     loader = TensorLoader(x, y, batch_size=N)
     options = {"lr": 0.05, "lr_log_var": 0.05, "lr_schedule": cosine(hold=0.1), "shrink_every": 0}
-    ps.fit(model, guide, loader, epochs=400, device="cpu", **options)
+    ps.fit(model, guide, loader, epochs=300, device="cpu", **options)
     assert not torch.equal(after, guide.families["weight"].mean())
     assert_posterior(guide, *closed_form(x, y))
