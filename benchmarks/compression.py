@@ -56,6 +56,7 @@ class Recipe:
     tolerance: float = 0.0
     rounding_epochs: int = 8
     rounding_tolerance: float = 0.0005
+    curve_epochs: int = 2
     precut: tuple[int, ...] = ()
     aids: tuple[str, ...] = ()
 
@@ -241,7 +242,7 @@ def trade_off(
     for threshold in (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0):
         small = ps.prune(model, guide, threshold=threshold)
         small.original_parameters = original
-        small = quantise_aware(small, train, c=1.0, epochs=2, val_loader=data.val, progress=False)
+        small = quantise_aware(small, train, c=1.0, epochs=recipe.curve_epochs, val_loader=data.val, progress=False)
         with tempfile.TemporaryDirectory() as folder:
             info = ps.save(Path(folder) / "point.psz", small, c=1.0)
         points.append(

@@ -28,7 +28,9 @@ from pyrosparse.pruning.surgery import cut_network
 
 FIRST = Recipe(
     "lenet_5_caffe",
-    epochs=45,
+    epochs=30,
+    rounding_epochs=4,
+    curve_epochs=1,
     pretrain_epochs=4,
     shift=1,
     teacher_epochs=6,

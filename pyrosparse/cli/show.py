@@ -32,7 +32,7 @@ def show_metrics(metrics: Mapping[str, Any], folder: Path, *, layers: bool = Fal
     if not stages:
         typer.echo(f"{folder}: no stage is finished yet")
         return
-    dense = next((row for row in stages if row["name"] == "dense"), {})
+    dense: Mapping[str, Any] = next((row for row in stages if row["name"] == "dense"), {})
     _print("Stage by stage", _STAGES, [_stage(row, dense) for row in stages])
     if layers and metrics.get("layers"):
         _print("Layer by layer", _LAYERS, [_layer(row) for row in metrics["layers"]])
@@ -42,7 +42,7 @@ def show_metrics(metrics: Mapping[str, Any], folder: Path, *, layers: bool = Fal
     if agreement:
         parts = ", ".join(f"{name} {value:.1e}" for name, value in agreement.items())
         typer.echo(f"largest difference from the network in memory on the test set: {parts}")
-    file = next((row for row in stages if row["name"] == "file"), {})
+    file: Mapping[str, Any] = next((row for row in stages if row["name"] == "file"), {})
     if file.get("bytes") and dense.get("bytes"):
         ratio = dense["bytes"] / file["bytes"]
         typer.echo(f"{folder / 'network.psz'}: {size(file['bytes'])}, {ratio:.0f} times smaller than float32")
