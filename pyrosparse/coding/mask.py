@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyrosparse.coding.integers import COUNT_HEADS, code_counts
 from pyrosparse.coding.stream import DamagedStreamError, Stream, cheapest
 
-__all__ = ["code_bits", "code_mask"]
+__all__ = ["code_alive", "code_bits", "code_mask"]
 
 Bools = NDArray[np.bool_]
 
@@ -32,7 +32,7 @@ def code_bits(stream: Stream, bits: Bools | None, count: int) -> Bools:
     return stream.bernoulli(given, 1, count, np.array([ones], np.int64), count)[0].astype(bool)
 
 
-def _code_alive(stream: Stream, alive: Bools | None, count: int) -> Bools:
+def code_alive(stream: Stream, alive: Bools | None, count: int) -> Bools:
     """Which rows or columns have a weight at all: one bit when every one has."""
     if stream.flag(None if alive is None else bool(alive.all())):
         return np.ones(count, bool)
@@ -51,7 +51,7 @@ def _code_rows(stream: Stream, mask: Bools | None, rows: int, width: int, head: 
 
 
 def _code_oriented(stream: Stream, mask: Bools | None, rows: int, columns: int, head: int) -> Bools:
-    alive = _code_alive(stream, None if mask is None else np.any(mask, axis=0), columns)
+    alive = code_alive(stream, None if mask is None else np.any(mask, axis=0), columns)
     width = int(alive.sum())
     out = np.zeros((rows, columns), bool)
     inner = None if mask is None else mask[:, alive]
@@ -59,7 +59,7 @@ def _code_oriented(stream: Stream, mask: Bools | None, rows: int, columns: int, 
     if by_row:
         out[:, alive] = _code_rows(stream, inner, rows, width, head)
         return out
-    live_rows = _code_alive(stream, None if inner is None else np.any(inner, axis=1), rows)
+    live_rows = code_alive(stream, None if inner is None else np.any(inner, axis=1), rows)
     height = int(live_rows.sum())
     flat = code_bits(stream, None if inner is None else inner[live_rows].reshape(-1), height * width)
     out[np.ix_(live_rows, alive)] = flat.reshape(height, width)

@@ -26,6 +26,7 @@ Choice = TypeVar("Choice")
 
 LARGEST_UNIFORM = 1 << 20  # constriction's models have 24 bits of precision
 LARGEST_ALPHABET = 1 << 14
+COIN = 1 << 22  # denominator of the probabilities of `coins`
 LONGEST_NUMBER = 48  # bits of an integer sent by `number`
 BLOCK = 1 << 18  # positions coded in one call when each row has its own rate
 
@@ -161,6 +162,17 @@ class Stream:
         cost = -(total @ np.log2(rates) + (width - total) @ np.log2(1 - rates))
         self.charge(float(cost), rows * width)
         return out
+
+    def coins(self, bits: Bits | None, ones: Ints) -> Bits:
+        """Bits that each have a probability of their own: a one comes with ``ones / 2^22``."""
+        count = len(ones)
+        if count == 0:
+            return np.zeros(0, np.int8)
+        self._admit(count)
+        rates = ones.astype(np.float64) * (1.0 / COIN)  # exact
+        bits = self._code(bits, count, lambda: _models().Bernoulli(perfect=False), rates).astype(np.int8)
+        self.charge(-float(np.log2(np.where(bits, rates, 1.0 - rates)).sum()), count)
+        return bits
 
 
 class Meter(Stream):

@@ -143,9 +143,7 @@ class WeightKL(torch.autograd.Function):
         keeps = repeat(None) if keep is None else _split(keep)
         scratch = value.new_empty((3, values[0].numel()))
         one, epsilon = value.new_ones(()), value.new_full((), EPSILON)
-        for out, mu, var, lv, back, mask in zip(
-            values, locs, variances, log_vars, pulls, keeps, strict=False
-        ):
+        for out, mu, var, lv, back, mask in zip(values, locs, variances, log_vars, pulls, keeps, strict=False):
             first, second, square = scratch[:, : out.numel()]
             m2 = one if mu is None else torch.addcmul(epsilon, mu, mu, out=square)
             form(Work(m2, var, lv, first, second), out, back)

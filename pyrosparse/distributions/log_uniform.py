@@ -19,9 +19,7 @@ LOG_RANGE = 20.0
 """Width in nats of the range of log|w| from which the surrogate draws are taken."""
 
 
-def draw_log_uniform(
-    shape: torch.Size, *, dtype: torch.dtype | None, device: torch.device | str | None
-) -> Tensor:
+def draw_log_uniform(shape: torch.Size, *, dtype: torch.dtype | None, device: torch.device | str | None) -> Tensor:
     """Draw ``w`` with log|w| uniform on [-20, 0] and a random sign."""
     magnitude = torch.rand(shape, dtype=dtype, device=device).sub_(1.0).mul_(LOG_RANGE).exp_()
     return torch.where(torch.rand(shape, dtype=dtype, device=device) < 0.5, -magnitude, magnitude)

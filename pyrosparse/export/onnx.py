@@ -21,9 +21,7 @@ OPSET = 17
 LARGEST = 1 << 31  # bytes: what one protobuf message may hold
 
 
-def export_onnx(
-    network: nn.Module, path: str | os.PathLike[str], example: Tensor, *, check: bool = True
-) -> Exported:
+def export_onnx(network: nn.Module, path: str | os.PathLike[str], example: Tensor, *, check: bool = True) -> Exported:
     """Write a network as ONNX, with input ``input``, output ``output`` and a free batch axis.
 
     :param network: a real-valued network with one tensor in and one out.

@@ -17,9 +17,7 @@ from pyrosparse.export.files import Exported, compare, on_cpu
 __all__ = ["export_torch"]
 
 
-def export_torch(
-    network: nn.Module, path: str | os.PathLike[str], example: Tensor, *, check: bool = True
-) -> Exported:
+def export_torch(network: nn.Module, path: str | os.PathLike[str], example: Tensor, *, check: bool = True) -> Exported:
     """Write a network as a ``torch.export`` program with a free batch axis.
 
     Read it with ``torch.export.load(path).module()``.

@@ -14,9 +14,17 @@ from torch import Tensor
 
 from pyrosparse.errors import CheckpointError
 
-__all__ = ["check_writable", "load_checkpoint", "plain", "random_state", "restore_random_state", "save_checkpoint"]
+__all__ = [
+    "CHECKPOINT",
+    "check_writable",
+    "load_checkpoint",
+    "plain",
+    "random_state",
+    "restore_random_state",
+    "save_checkpoint",
+]
 
-_NAME = "last.pt"
+CHECKPOINT = "last.pt"
 _SCHEMA = 1
 
 
@@ -27,8 +35,8 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> Path:
     :param state: tensors, numbers, strings, lists and dictionaries.
     :raises CheckpointError: if it cannot be written.
     """
-    path = folder / _NAME
-    partial = folder / f"{_NAME}.partial"
+    path = folder / CHECKPOINT
+    partial = folder / f"{CHECKPOINT}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
@@ -50,7 +58,7 @@ def check_writable(folder: Path) -> None:
 
     :raises CheckpointError: if that fails.
     """
-    probe = folder / f"{_NAME}.partial"
+    probe = folder / f"{CHECKPOINT}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"\0")
@@ -66,7 +74,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 
     :raises CheckpointError: if the file is damaged, or from a newer version.
     """
-    path = folder / _NAME
+    path = folder / CHECKPOINT
     if not path.exists():
         return None
     try:

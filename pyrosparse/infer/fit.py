@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,71 +15,25 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from pyrosparse.errors import CheckpointError, FitError
+from pyrosparse.errors import FitError, PyrosparseWarning
 from pyrosparse.guides.auto import AutoSparse
 from pyrosparse.infer.check import NOTHING, check_data, check_validation
-from pyrosparse.infer.checkpoint import (
-    check_writable,
-    load_checkpoint,
-    plain,
-    random_state,
-    restore_random_state,
-    save_checkpoint,
-)
+from pyrosparse.infer.checkpoint import CHECKPOINT, check_writable, load_checkpoint, save_checkpoint
 from pyrosparse.infer.distil import softened
 from pyrosparse.infer.elbo import SparseELBO
 from pyrosparse.infer.evaluate import Batches, Metrics, evaluate_function
 from pyrosparse.infer.optimizer import adam, scale_learning_rates
 from pyrosparse.infer.progress import Bar
 from pyrosparse.infer.settings import FitSettings, pick_device
-from pyrosparse.infer.train import _length
+from pyrosparse.infer.state import Fit, FitState, pack, unpack
+from pyrosparse.infer.train import steps_per_epoch
 from pyrosparse.model import SparseModel
 from pyrosparse.poutine import local_reparam
 from pyrosparse.poutine.parameters import unexposed
 from pyrosparse.pruning.masks import keep_masks
-from pyrosparse.pruning.shrink import Shrinker, cut_to
+from pyrosparse.pruning.shrink import Shrinker
 
 __all__ = ["Fit", "FitState", "fit"]
-
-
-@dataclass
-class FitState:
-    """What a callback sees after each epoch; nothing in it is a copy.
-
-    :param model: the model, as far as it is trained.
-    :param guide: the guide, likewise.
-    :param optimizer: the optimiser.
-    :param epoch: epochs that are done.
-    :param epochs: epochs of the whole run.
-    :param history: one record an epoch; a callback may add entries to the last one.
-    :param stop: set it to True to end the run after this epoch.
-    """
-
-    model: SparseModel
-    guide: AutoSparse
-    optimizer: torch.optim.Optimizer
-    epoch: int = 0
-    epochs: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    stop: bool = False
-
-
-@dataclass
-class Fit:
-    """A finished run.
-
-    :param model: the model that was fitted (the one handed in).
-    :param guide: its guide.
-    :param history: one record an epoch: ``epoch, loss`` (β-ELBO an example, nats), ``log_likelihood`` and ``kl``
-        (of the whole training set, nats), ``beta, kept, total, units, lr, seconds`` (since the start of the run),
-        ``step_ms`` (mean), and with validation data ``val_error, val_accuracy, val_log_likelihood``.
-    :param checkpoint: the last checkpoint, None when none was asked for.
-    """
-
-    model: SparseModel
-    guide: AutoSparse
-    history: list[dict[str, Any]]
-    checkpoint: Path | None = None
 
 
 def fit(
@@ -125,7 +79,7 @@ class _Run:
         self.model, self.guide = model.to(self.device), guide.to(self.device)
         self.loader: Batches = loader
         self.val_loader = val_loader
-        self.per_epoch = _length(loader)
+        self.per_epoch = steps_per_epoch(loader)
         self.elbo = SparseELBO()
         self.schedules = settings.schedules_of(model.sites)
         # independent noise at each place of a tied weight would be wrong: these get a real draw
@@ -142,10 +96,13 @@ class _Run:
         self.optimizer = adam(named, lr=settings.lr, lr_log_var=settings.log_var_rate)
         self.shrinker = Shrinker(model, guide, self.optimizer, threshold=settings.threshold)
         self.state = FitState(model, guide, self.optimizer, epochs=settings.epochs)
-        self.seconds = 0.0
         self.saved: Path | None = None
         if settings.resume:
-            self._resume()
+            folder = Path(settings.checkpoint or "")
+            saved = load_checkpoint(folder)
+            if saved is not None:
+                unpack(saved, folder, self.state, self.shrinker, loader)
+                self.saved = folder / CHECKPOINT
         if settings.teacher is not None:
             teacher = deepcopy(settings.teacher).to(self.device)  # the user's own stays where it is
             self.loader = softened(loader, teacher, settings.teacher_weight, settings.temperature)
@@ -194,8 +151,8 @@ class _Run:
         self.state.epoch += 1
         self._freeze()
         if self.settings.shrink_every and self.state.epoch % self.settings.shrink_every == 0:
-            self.shrinker.step()
-        self.seconds += time.perf_counter() - started
+            self._shrink()
+        self.state.seconds += time.perf_counter() - started
         record = self._record((sums / max(1, count)).tolist(), 1000 * trained / max(1, count))
         self.state.history.append(record)
         for callback in self.settings.callbacks:
@@ -247,6 +204,20 @@ class _Run:
         for site, mask in keep_masks(families, self.settings.threshold, notes=[]).items():
             families[site].freeze(mask)
 
+    def _shrink(self) -> None:
+        """Cut dead units; where the network's form forbids it altogether, say so once."""
+        first = self.state.epoch == self.settings.shrink_every
+        links = self.shrinker.links
+        layers = [note for note in links.notes if not note.startswith("the input")]
+        if first and layers and not links.links:
+            warnings.warn(
+                f"live shrinking can cut no unit: {'; '.join(layers)}. The fit goes on at full size; "
+                "shrink_every=0 says that this is meant",
+                PyrosparseWarning,
+                stacklevel=4,
+            )
+        self.shrinker.step()
+
     def _record(self, means: list[float], step_ms: float) -> dict[str, Any]:
         families = self.guide.families
         t = self.state.epoch / self.settings.epochs
@@ -255,14 +226,17 @@ class _Run:
             "loss": means[0],
             "log_likelihood": means[1],
             "kl": means[2],
+            "kl_sites": {} if self.elbo.last is None else {s: float(kl) for s, kl in self.elbo.last.kl.items()},
             "beta": self.settings.kl_schedule(t),
             "kept": sum(int(f.keep(self.settings.threshold).sum()) for f in families.values()),
             "total": sum(site.total for site in self.model.sites.values()),
             "units": {site.layer: len(self.model.kept[site.layer][0]) for site in self.model.sites.values()},
             "lr": self.optimizer.param_groups[0]["lr"],
-            "seconds": self.seconds,
+            "seconds": self.state.seconds,
             "step_ms": step_ms,
         }
+        if self.settings.shrink_every and self.shrinker.links.notes:
+            record["notes"] = list(self.shrinker.links.notes)
         if self.settings.freeze_at is not None and self.state.epoch >= self.settings.freeze_at * self.settings.epochs:
             record["frozen"] = True
         if self.val_loader is not None:
@@ -290,52 +264,5 @@ class _Run:
         last = self.state.epoch >= self.settings.epochs or self.state.stop
         if self.state.epoch % self.settings.checkpoint_every and not last:
             return
-        self.saved = save_checkpoint(
-            Path(self.settings.checkpoint),
-            {
-                "model": self.model.state_dict(),
-                "guide": self.guide.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "shapes": self._shapes(),
-                "kept": {layer: list(pair) for layer, pair in self.model.kept.items()},
-                "dead": self.shrinker.state_dict(),
-                "epoch": self.state.epoch,
-                "epochs": self.settings.epochs,
-                "history": plain(self.state.history),
-                "seconds": self.seconds,
-                "random": random_state(self.loader),
-            },
-        )
-
-    def _shapes(self) -> dict[str, list[int]]:
-        """Original shape of each site."""
-        return {name: list(site.shape) for name, site in self.model.sites.items()}
-
-    def _resume(self) -> None:
-        folder = Path(self.settings.checkpoint or "")
-        saved = load_checkpoint(folder)
-        if saved is None:
-            return
-        if saved["shapes"] != self._shapes():
-            raise CheckpointError(
-                f"the checkpoint in {folder} has the weights {saved['shapes']}, and this model has "
-                f"{self._shapes()}: it belongs to another model"
-            )
-        if saved["epochs"] != self.settings.epochs:
-            raise CheckpointError(
-                f"the checkpoint in {folder} is of a run of {saved['epochs']} epochs, and {self.settings.epochs} are "
-                "asked for: schedules would jump; ask for the same number"
-            )
-        try:
-            cut_to(self.model, self.guide, {layer: tuple(pair) for layer, pair in saved["kept"].items()})
-            self.model.load_state_dict(saved["model"])
-            self.guide.load_state_dict(saved["guide"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-        except (RuntimeError, ValueError, KeyError, IndexError) as error:
-            raise CheckpointError(f"the checkpoint in {folder} does not fit this model and guide: {error}") from error
-        self.shrinker.load_state_dict(saved["dead"])
-        self.state.epoch = saved["epoch"]
-        self.state.history = saved["history"]
-        self.seconds = saved["seconds"]
-        self.saved = folder / "last.pt"
-        restore_random_state(saved["random"], self.loader)
+        packed = pack(self.state, self.shrinker, self.loader)
+        self.saved = save_checkpoint(Path(self.settings.checkpoint), packed)

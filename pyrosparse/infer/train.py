@@ -17,7 +17,7 @@ from pyrosparse.infer.progress import Bar
 from pyrosparse.infer.schedules import Schedule
 from pyrosparse.likelihoods import Categorical, Likelihood
 
-__all__ = ["Best", "descend", "train"]
+__all__ = ["Best", "descend", "steps_per_epoch", "train"]
 
 
 def train(
@@ -49,7 +49,7 @@ def train(
     """
     trained = deepcopy(network)
     model = deepcopy(likelihood) if likelihood is not None else Categorical(num_data=1)
-    _length(loader)
+    steps_per_epoch(loader)
     device = next(trained.parameters()).device
     check_data(trained, model, loader, device=device)
     if val_loader is not None:
@@ -95,7 +95,7 @@ def descend(
     if epochs < 1:
         return
     device = next(network.parameters()).device
-    per_epoch = _length(loader)
+    per_epoch = steps_per_epoch(loader)
     steps = epochs * per_epoch
     step = 0
     value = torch.zeros(())
@@ -130,7 +130,11 @@ def _finite(loss: float, label: str, step: int) -> float:
     return loss
 
 
-def _length(loader: Iterable[object]) -> int:
+def steps_per_epoch(loader: Iterable[object]) -> int:
+    """Count the batches of one pass.
+
+    :raises FitError: for a loader without a length, or without a batch.
+    """
     if not isinstance(loader, Sized):
         raise FitError("the loader has no length: give a TensorLoader or a torch DataLoader over a sized data set")
     if len(loader) == 0:

@@ -48,10 +48,19 @@ class Shrinker:
         self.threshold = threshold
         # layer (or "input of layer") -> original indices of units that were dead at the last check
         self.dead: dict[str, Tensor] = {}
+        # traced anew only after something was cut
+        self._links: Links | None = None
+
+    @property
+    def links(self) -> Links:
+        """Where units can be cut, and why others cannot."""
+        if self._links is None:
+            self._links = find_links(self.model.network, self._layers(), self.model.input_shape)
+        return self._links
 
     def step(self) -> Removal:
         """Cut what has been dead twice; returns the plan that was carried out (falsy when nothing went)."""
-        links = find_links(self.model.network, self._layers(), self.model.input_shape)
+        links = self.links
         families = self._families()
         masks = {layer: family.keep(self.threshold) for layer, family in families.items()}
         weights = {layer: family.mean() * masks[layer] for layer, family in families.items()}
@@ -64,6 +73,7 @@ class Shrinker:
             alive = {site: masks[self.model.sites[site].layer] for site in self.guide.families}
             plan = proved(masked_network(self.model.network, self.guide.families, alive), plan, x)
             self._cut(plan)
+            self._links = None
         return plan
 
     def state_dict(self) -> dict[str, Tensor]:

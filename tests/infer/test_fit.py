@@ -67,7 +67,7 @@ def test_history_has_its_keys_once_an_epoch() -> None:
     result = fitted(epochs=3, val_loader=TensorLoader(x, y, 30), kl_schedule=warm_up(until=1.0))
     assert [record["epoch"] for record in result.history] == [1, 2, 3]
     wanted = {
-        "epoch", "loss", "log_likelihood", "kl", "beta", "kept", "total", "val_error", "val_accuracy",
+        "epoch", "loss", "log_likelihood", "kl", "kl_sites", "beta", "kept", "total", "val_error", "val_accuracy",
         "val_log_likelihood", "seconds", "lr", "units", "step_ms",
     }  # fmt: skip
     for record in result.history:
@@ -78,6 +78,7 @@ def test_history_has_its_keys_once_an_epoch() -> None:
         assert record["val_accuracy"] == pytest.approx(1 - record["val_error"])
         assert record["beta"] == pytest.approx(record["epoch"] / 3)
         assert record["lr"] == 0.01
+        assert set(record["kl_sites"]) == {"fc1.weight", "fc2.weight", "fc3.weight"}
     seconds = [record["seconds"] for record in result.history]
     assert seconds == sorted(seconds) and seconds[0] > 0
 
@@ -382,7 +383,7 @@ def test_tied_weights_get_one_real_draw() -> None:
     model, guide = pair(network=Tied)
     assert set(model.sites) == {"first.weight", "out.weight"}
     kill_units(guide, "first.weight", [4], axis=1)
-    result = fitted(pair=(model, guide), epochs=4)
+    result = fitted(pair=(model, guide), epochs=4, shrink_every=0)
     assert math.isfinite(result.history[-1]["loss"])
 
 
@@ -617,3 +618,23 @@ def test_a_convolutional_network_learns_images() -> None:
         val_loader=TensorLoader(x, y, 60),
     )
     assert result.history[-1]["val_error"] < 0.1
+
+
+class _Residual(nn.Module):
+    """Units that go to two places: none of them can be cut alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(5, 5)
+        self.last = nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.first(x) + x))
+
+
+def test_a_network_that_cannot_shrink_is_said_to_be_one() -> None:
+    x, y = labelled(seed=1)
+    model = ps.SparseModel(_Residual(), ps.priors.LogUniform(), ps.likelihoods.Categorical(num_data=len(x)))
+    with pytest.warns(ps.errors.PyrosparseWarning, match="first.*its units stay"):
+        result = ps.fit(model, ps.guides.AutoSparse(model), TensorLoader(x, y, 30), epochs=2, progress=False)
+    assert any("first" in note for note in result.history[-1]["notes"])

@@ -1,0 +1,121 @@
+"""Adaptive probabilities in integer arithmetic: log-odds, counts by context, and logistic mixing.
+
+A probability is an integer over :data:`ONE` (2^22, so that the quotient is exact in float64); log-odds are
+integers in units of 2^-12 nats; counts are in units of 1/:data:`COUNT`. The two tables behind them come from
+:mod:`decimal`, whose ``exp`` and ``ln`` are correctly rounded: they are the same on every machine, and all
+that follows is integer arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal, localcontext
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["COUNT", "ONE", "Mixer", "Rates", "log_of", "odds", "squash"]
+
+Ints = NDArray[np.int64]
+
+ONE = 1 << 22  # certainty
+COUNT = 32  # one observation
+UNIT = 1 << 12  # one nat
+LN2 = 2839  # ln 2 in those units
+WEIGHT = 1 << 16  # a weight of one in a mixer
+LARGEST_ODDS = 12 * UNIT
+_LOG_BITS = 12
+_STEP_BITS = 4  # the table of the logistic function has one entry per 2^-8 nats
+_HALF_TABLE = LARGEST_ODDS >> _STEP_BITS
+
+
+@cache
+def _logarithms() -> Ints:
+    """``round(2^12 ln k)`` for k below 2^12; the entry for 0 is 0."""
+    with localcontext() as context:
+        context.prec = 12
+        table = [int((Decimal(k).ln() * UNIT).to_integral_value()) for k in range(1, 1 << _LOG_BITS)]
+    return np.array([0, *table], np.int64)
+
+
+@cache
+def _logistic() -> Ints:
+    """``round(2^22 / (1 + exp(-d)))`` for log-odds d from -12 to 12, kept off 0 and 1."""
+    steps = range(-_HALF_TABLE, _HALF_TABLE + 1)
+    with localcontext() as context:
+        context.prec = 12
+        scale = Decimal(UNIT >> _STEP_BITS)
+        table = [int((ONE / (1 + (-Decimal(d) / scale).exp())).to_integral_value()) for d in steps]
+    return np.clip(np.array(table, np.int64), 1, ONE - 1)
+
+
+def log_of(counts: Ints) -> Ints:
+    """Natural logarithms of positive integers below 2^53, from their leading twelve bits."""
+    drop = np.maximum(np.frexp(counts.astype(np.float64))[1].astype(np.int64) - _LOG_BITS, 0)
+    return _logarithms()[counts >> drop] + drop * LN2
+
+
+def squash(log_odds: Ints) -> Ints:
+    """Probabilities, as integers over :data:`ONE`, of log-odds."""
+    half_step = 1 << (_STEP_BITS - 1)
+    return _logistic()[np.clip((log_odds + half_step >> _STEP_BITS) + _HALF_TABLE, 0, 2 * _HALF_TABLE)]
+
+
+def odds(ones: Ints, total: Ints, rate: tuple[int, int], strength: int) -> Ints:
+    """Log-odds of ``ones`` out of ``total`` (plain counts), pulled towards a rate.
+
+    The rate ``(ones, others)`` counts as much as ``strength`` observations.
+    """
+    prior = strength * COUNT * rate[0] // (rate[0] + rate[1]) + 1
+    others = strength * COUNT - prior + 2
+    return log_of(COUNT * ones + prior) - log_of(COUNT * (total - ones) + others)
+
+
+class Rates:
+    """How often a one came in each of ``size`` contexts."""
+
+    def __init__(self, size: int, strength: int = 4) -> None:
+        self.ones = np.zeros(size, np.int64)
+        self.total = np.zeros(size, np.int64)
+        self.strength = strength
+
+    def odds(self, contexts: Ints, rate: tuple[int, int]) -> Ints:
+        """Log-odds in each of the contexts, pulled towards a common rate."""
+        return odds(self.ones, self.total, rate, self.strength)[contexts]
+
+    def learn(self, contexts: Ints, bits: Ints) -> None:
+        """Count what came."""
+        size = len(self.total)
+        self.total += np.bincount(contexts, minlength=size)
+        self.ones += np.bincount(contexts[bits != 0], minlength=size)
+
+
+class Mixer:
+    """Logistic mixing: log-odds are a weighted sum of features, and the weights are learnt online.
+
+    After each batch the weights move by the gradient of its log-likelihood over the Fisher information
+    gathered so far (one number a feature), so that no learning rate has to be sent.
+
+    :param weights: starting weights in units of 2^-16, one a feature.
+    """
+
+    def __init__(self, weights: Sequence[int]) -> None:
+        self._weights = np.array(weights, np.int64)
+        self._information = np.full(len(weights), 16 << 20, np.int64)
+
+    def predict(self, features: Ints) -> Ints:
+        """Probabilities of a one for features of shape ``(features, batch)``, in log-odds."""
+        self._features = features
+        self._probabilities = squash(self._weights @ features >> 16)
+        return self._probabilities
+
+    def learn(self, bits: Ints) -> None:
+        """Take in the bits that the last prediction was for."""
+        p = self._probabilities
+        surprise = (bits.astype(np.int64) << 22) - p
+        variance = p * (ONE - p) >> 22
+        gradient = (self._features * surprise >> 12).sum(axis=1)  # units of 2^-22
+        self._information += ((self._features * self._features >> 12) * variance >> 14).sum(axis=1)  # of 2^-20
+        self._weights += (gradient << 14) // self._information
+        np.clip(self._weights, -4 * WEIGHT, 4 * WEIGHT, out=self._weights)

@@ -1,0 +1,81 @@
+"""Cutting the network of a finished fit again."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import pyrosparse as ps
+from pyrosparse import pipeline
+from pyrosparse.errors import (
+    DataError,
+    PruneError,
+    PyrosparseWarning,
+)
+from pyrosparse.pipeline.context import Context
+from pyrosparse.pipeline.cutting import Cutting
+from pyrosparse.pipeline.files import Files
+from pyrosparse.pipeline.fitting import Fitting
+from pyrosparse.pipeline.folder import RunFolder
+from tests.pipeline.runs import content, metrics, settings
+
+
+def test_prune_again_by_threshold(run_dir: Path) -> None:
+    before = metrics(run_dir)
+    shown = pipeline.preview(run_dir, threshold=-1.0)
+    assert metrics(run_dir) == before
+    found = pipeline.prune_again(run_dir, threshold=-1.0)
+    assert found["threshold"] == -1.0
+    assert found["prune"]["kept"] == shown.report.kept < before["prune"]["kept"]
+    assert found["file"]["bytes"] < before["file"]["bytes"]
+    assert "test" in found["finished"]
+    assert tomllib.loads((run_dir / "config.toml").read_text())["prune"]["threshold"] == -1.0
+    assert metrics(run_dir)["stages"][:2] == before["stages"][:2]
+
+
+def test_prune_again_within_a_budget(run_dir: Path) -> None:
+    budget = metrics(run_dir)["file"]["bytes"] // 2
+    found = pipeline.prune_again(run_dir, budget=str(budget))
+    assert found["file"]["bytes"] <= budget
+
+
+def test_a_budget_out_of_reach_leaves_the_folder_alone(run_dir: Path) -> None:
+    before = content(run_dir)
+    with pytest.raises(PruneError, match="at most 20 bytes"):
+        pipeline.prune_again(run_dir, budget="20B")
+    before.pop("checkpoint/last.pt")
+    after = content(run_dir)
+    assert before == {name: after[name] for name in before}
+
+
+def test_without_a_goal_the_threshold_is_chosen_on_validation_data(run_dir: Path) -> None:
+    report = pipeline.preview(run_dir).report
+    assert report.error is not None and report.dense_error is not None
+    assert report.error <= report.dense_error + settings().prune.tolerance
+    assert len(report.curve) > 1
+
+
+def test_a_file_larger_than_the_budget_gets_coarser_steps(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # fine steps are what validation data ask for; the budget was planned with coarser ones
+    monkeypatch.setattr("pyrosparse.coding.psz._choose_c", lambda *_, **__: 0.25)
+    small = pipeline.preview(run_dir, threshold=2.0)
+    budget = ps.coding.encoded_size(small, c=1.0)
+    config = settings(prune={"budget": budget})
+    context = Context(config, RunFolder.existing(run_dir), print)
+    fitting = Fitting(context)
+    files = Files(context, fitting, Cutting(context, fitting))
+    with pytest.warns(PyrosparseWarning, match="steps of .* were taken"):
+        info = files._save(run_dir / "network.psz", small)
+    assert 0.25 < (info.c or 0.0) <= 1.0
+    assert info.bytes <= budget
+
+
+def test_prune_needs_a_finished_fit(run_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not the folder of a run"):
+        pipeline.prune_again(tmp_path)
+    shutil.rmtree(run_dir / "checkpoint")
+    with pytest.raises(DataError, match="holds no finished fit"):
+        pipeline.prune_again(run_dir)
