@@ -20,6 +20,7 @@ SOURCES := $(shell find pyrosparse models guides -type f -not -name '*.pyc')
 # One thread of OpenMP for each test process: the processes already share the cores.
 export OMP_NUM_THREADS ?= 1
 export NO_MKDOCS_2_WARNING := 1
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format wheel wheel-check typecheck docs serve-docs clean distclean

@@ -8,6 +8,7 @@ from torch import nn
 
 import pyrosparse as ps
 from pyrosparse import guides
+from pyrosparse.infer.schedules import cosine, warm_up
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--epochs", type=int, default=60, help="epochs of variational inference")
@@ -45,7 +46,8 @@ dense = ps.train(Net(), train, epochs=20, progress=False)  # or load your own we
 
 model = ps.SparseModel(dense, ps.priors.LogUniform(), ps.likelihoods.Categorical(num_data=len(digits.x_train)))
 guide = guides.AutoSparse(model)
-ps.fit(model, guide, train, epochs=args.epochs, lr=5e-3, val_loader=val, progress=False)
+schedules = {"kl_schedule": warm_up(), "lr_schedule": cosine()}
+ps.fit(model, guide, train, epochs=args.epochs, lr=5e-3, val_loader=val, progress=False, **schedules)
 print(ps.summarize(model, guide))
 
 small = ps.prune(model, guide, threshold="auto", val_loader=val)

@@ -80,10 +80,17 @@ if TYPE_CHECKING:
     )
     from pyrosparse.coding import load, save
     from pyrosparse.export import export_onnx, export_safetensors, export_torch
-    from pyrosparse.infer import Fit, Metrics, SparseELBO, evaluate, fit, predict, train
+    from pyrosparse.infer.elbo import SparseELBO
+    from pyrosparse.infer.evaluate import Metrics, evaluate
+    from pyrosparse.infer.fit import fit
+    from pyrosparse.infer.predict import predict
+    from pyrosparse.infer.state import Fit
+    from pyrosparse.infer.train import train
     from pyrosparse.model import SparseModel
     from pyrosparse.posterior import summarize, to_arviz
-    from pyrosparse.pruning import Pruned, fine_tune, prune
+    from pyrosparse.pruning.fine_tune import fine_tune
+    from pyrosparse.pruning.prune import prune
+    from pyrosparse.pruning.pruned import Pruned
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -42,6 +43,16 @@ def test_own_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     float32 = 4 * sum(p.numel() for p in names["dense"].parameters())
     assert path.stat().st_size < float32 / 4
     assert names["ps"].evaluate(names["again"], names["test"]).accuracy > 0.8
+
+
+def test_readme(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repository: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (code,) = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(re.sub(r"epochs=\d+", "epochs=4", code), names)
+    assert names["info"].bytes == (tmp_path / "net.psz").stat().st_size
+    assert (tmp_path / "net.onnx").exists()
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.name)

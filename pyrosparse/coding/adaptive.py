@@ -19,23 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrosparse.coding.integers import class_of, code_counts, first_of, width_of
-from pyrosparse.coding.logistic import COUNT, WEIGHT, Mixer, Rates, log_of, odds
+from pyrosparse.coding.logistic import ONE, WEIGHT, Mixer, Rates, log_of
 from pyrosparse.coding.mask import code_alive
-from pyrosparse.coding.stream import DamagedStreamError, Stream, cheapest
+from pyrosparse.coding.stream import DamagedStreamError, Meter, Stream, cheapest
 
-__all__ = ["Walk", "code_adaptive", "feasible", "find_walk"]
+__all__ = ["Walk", "code_adaptive", "feasible", "find_walk", "mask_rates"]
 
 Ints = NDArray[np.int64]
 Small = NDArray[np.int8]
 Bools = NDArray[np.bool_]
+Indices = NDArray[np.int32]
 
 LONGEST_LAG = 1 << 16
 LEARNT_RATES = -1  # rates of lines are learnt from the lines nearby; else bits of the counts that are sent
 RATES = (LEARNT_RATES, 0, 1)
 HEADS = (0, 1, 2, 3, 4)  # mantissa bits of a magnitude that have planes of their own
 MOST_PLANES = 128
-FIRST_BLOCK = 16
-TRIAL = 1 << 17  # entries on which the walk is chosen
+WIDEST = 24  # bits of a magnitude below its class
+FIRST_BLOCK, LARGEST_BLOCK = 24, 1 << 15
+TRIAL_LINES, TRIAL = 512, 1 << 16  # lines and entries on which the walk is chosen
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ class _Grid:
             near = (1, lag, lag + 1, lag - 1)
             far = (2, 2 * lag, lag + 2, lag - 2, 2 * lag - 1, 2 * lag + 1)
             farther = (3, 3 * lag, 2 * lag + 2, 2 * lag - 2, 3 * lag + 1, 3 * lag - 1)
-        self.near, self.far, self.farther = (self._before(o) for o in (near, far, farther))
+        self.near, self.far = self._before(near), self._before(far)
+        self.before = np.hstack([self.near, self.far, self._before(farther)])
         self.around = self._before((*near, *(-o for o in near)))
 
     def _before(self, offsets: tuple[int, ...]) -> Ints:
@@ -149,52 +152,43 @@ def _code_mask(stream: Stream, mask: Bools | None, size: tuple[int, int], grid: 
     if head != LEARNT_RATES:
         exact = None if mask is None else mask.sum(axis=1, dtype=np.int64)
         counts = np.minimum(code_counts(stream, exact, lines, head=head), width)
-    bit = np.int64(1) << np.arange(grid.near.shape[1])
-    patterns, crowds = Rates(16), Rates(42)
-    mixer = Mixer([WEIGHT, 50000, WEIGHT if counts is not None else 50000, 40000, 30000])
-    here = np.zeros(width, np.int64)  # ones so far at each place
+    near, far = grid.near.shape[1], grid.far.shape[1]
+    weights = np.zeros((3, grid.before.shape[1]), np.int8)
+    weights[0, :near] = 1 << np.arange(near)
+    weights[1, near : near + far] = 1
+    weights[2, near + far :] = 1
+    # Contexts: each place, patterns of near neighbours, numbers of far ones, this line, everything.
+    pattern, crowd, this, everything = width, width + 16, width + 58, width + 59
+    strengths = np.repeat(np.array([8, 4, 4, 24 if counts is None else 1, 1]), [width, 16, 42, 1, 1])
+    rates = Rates(strengths)
+    contexts = np.empty((5 if grid.lag else 3, width), np.int64)
+    contexts[0] = everything
+    contexts[1] = this
+    contexts[2] = np.arange(width)
+    start = [WEIGHT, 50000 if counts is None else WEIGHT, 50000, 40000, 30000]
+    mixer = Mixer(start[: len(contexts)])
     full = np.zeros(lines + 1, np.int64)  # ones in each line
-    rate = (COUNT, 8 * COUNT)
-    features = np.empty((5, width), np.int64)
+    full[lines] = -1
     for line in range(lines):
-        common = int(_odds_of(rate))
-        features[0] = common
-        features[1] = odds(here, np.int64(line), rate, 8) - common
-        features[2:] = 0
         if counts is not None:
-            features[2] = _single(int(counts[line]), width, rate, 1) - common
+            rates.ones[this], rates.total[this] = counts[line], width
+        elif grid.lag:
+            known = full[grid.before[line, : near + far]]
+            known = known[known >= 0]
+            rates.ones[this], rates.total[this] = known.sum(), len(known) * width
         if grid.lag:
-            near, far = grid.near[line], grid.far[line]
-            pattern = bit @ done[near]
-            crowd = 7 * np.minimum(_total(done, far), 5) + np.minimum(_total(done, grid.farther[line]), 6)
-            known = near[near < line].tolist() + far[far < line].tolist()
-            if counts is None and known:
-                features[2] = _single(int(full[known].sum()), len(known) * width, rate, 24) - common
-            features[3] = patterns.odds(pattern, rate) - common
-            features[4] = crowds.odds(crowd, rate) - common
+            sums = weights @ done[grid.before[line]]
+            contexts[3] = sums[0] + np.int64(pattern)
+            contexts[4] = 7 * np.minimum(sums[1], 5) + np.minimum(sums[2], 6) + np.int64(crowd)
+        ones = int(rates.ones[everything])
+        features = rates.odds(ones + 1, int(rates.total[everything]) - ones + 8)[contexts]
+        features[1:] -= features[0]
         bits = stream.coins(None if given is None else given[line], mixer.predict(features))
         mixer.learn(bits)
-        if grid.lag:
-            patterns.learn(pattern, bits)
-            crowds.learn(crowd, bits)
+        rates.learn(contexts, bits)
         done[line] = bits
-        here += bits
-        full[line] = ones = int(bits.sum(dtype=np.int64))
-        rate = (rate[0] + COUNT * ones, rate[1] + COUNT * (width - ones))
+        full[line] = bits.sum(dtype=np.int64)
     return done[:lines]
-
-
-def _total(done: Small, lines: Ints) -> Ints:
-    return done[lines].sum(axis=0, dtype=np.int64)
-
-
-def _odds_of(rate: tuple[int, int]) -> np.int64:
-    pair = log_of(np.array(rate, np.int64))
-    return np.int64(pair[0] - pair[1])
-
-
-def _single(ones: int, total: int, rate: tuple[int, int], strength: int) -> int:
-    return int(odds(np.array([ones], np.int64), np.int64(total), rate, strength)[0])
 
 
 def _code_values(
@@ -215,93 +209,95 @@ def _code_signs(stream: Stream, negative: Small | None, mask: Small, grid: _Grid
     lines, width = len(mask) - 1, mask.shape[1]
     done = np.zeros((lines + 1, width), np.int8)  # 1: negative, -1: positive, 0: no weight
     out = np.zeros(int(mask.sum(dtype=np.int64)), bool)
-    contexts, crowds, mixer = Rates(81), Rates(13), Mixer([WEIGHT, 30000, 50000, 30000])
-    weight = 3 ** np.arange(grid.near.shape[1])
-    below, here = np.zeros(width, np.int64), np.zeros(width, np.int64)
-    rate, start = (COUNT, COUNT), 0
+    near = grid.near.shape[1]
+    weights = np.zeros((2, near + grid.far.shape[1]), np.int8)
+    weights[0, :near] = 3 ** np.arange(near)
+    weights[1, near:] = 1
+    # Contexts: each place, patterns of near neighbours, sums over far ones, everything.
+    pattern, crowd, everything = width, width + 81, width + 94
+    rates = Rates(np.repeat(np.array([4, 4, 4, 1]), [width, 81, 13, 1]))
+    mixer = Mixer([WEIGHT, 30000, 50000, 30000][: 4 if grid.lag else 2])
+    start = 0
     for line in range(lines):
         places = np.flatnonzero(mask[line])
         if not len(places):
             continue
-        common = int(_odds_of(rate))
-        features = np.zeros((4, len(places)), np.int64)
-        features[0] = common
-        features[1] = odds(below[places], here[places], rate, 4) - common
+        contexts = np.empty((4 if grid.lag else 2, len(places)), np.int64)
+        contexts[0] = everything
+        contexts[1] = places
         if grid.lag:
-            context = weight @ (done[grid.near[line]][:, places] + 1)
-            crowd = np.clip(_total(done, grid.far[line])[places], -6, 6) + 6
-            features[2] = contexts.odds(context, rate) - common
-            features[3] = crowds.odds(crowd, rate) - common
+            sums = weights @ done[grid.before[line, : weights.shape[1]]][:, places]
+            contexts[2] = sums[0] + np.int64(pattern + int(weights[0].sum()))
+            contexts[3] = sums[1] + np.int64(crowd + 6)
+        ones = int(rates.ones[everything])
+        features = rates.odds(ones + 1, int(rates.total[everything]) - ones + 1)[contexts]
+        features[1:] -= features[0]
         end = start + len(places)
         bits = stream.coins(None if negative is None else negative[start:end], mixer.predict(features))
         mixer.learn(bits)
-        if grid.lag:
-            contexts.learn(context, bits)
-            crowds.learn(crowd, bits)
+        rates.learn(contexts, bits)
         done[line, places] = 2 * bits - 1
-        below[places] += bits
-        here[places] += 1
         out[start:end] = bits
-        start, ones = end, int(bits.sum(dtype=np.int64))
-        rate = (rate[0] + COUNT * ones, rate[1] + COUNT * (len(places) - ones))
+        start = end
     return out
 
 
 def _blocks(count: int) -> Iterator[tuple[int, int]]:
-    """Blocks that grow by an eighth of what came before."""
+    """Blocks that grow by a quarter of what came before."""
     start = 0
     while start < count:
-        end = min(count, start + max(FIRST_BLOCK, start >> 3))
+        end = min(count, start + min(max(FIRST_BLOCK, start >> 2), LARGEST_BLOCK))
         yield start, end
         start = end
 
 
 def _code_magnitudes(stream: Stream, rest: Ints | None, mask: Small, grid: _Grid, head: int) -> Ints:
     """Send non-negative integers by planes: which of those that reach a class are beyond it."""
-    line, place = np.nonzero(mask)
-    classes = None if rest is None else class_of(rest, head)
+    line, place = (axis.astype(np.int32) for axis in np.nonzero(mask))
+    classes = None if rest is None else class_of(rest, head).astype(np.int32)
     top = stream.number(None if classes is None else int(classes.max()))
     if top > MOST_PLANES:
         raise DamagedStreamError("magnitudes out of range")
-    reached = np.zeros(len(line), np.int64)
+    reached = np.zeros(len(line), np.int32)
     alive = mask.copy()  # weights that reach the plane
     crowd = _around(mask, grid, line, place)
     at_place = np.bincount(place, minlength=mask.shape[1])
     at_line = np.bincount(line, minlength=len(mask))
     mixer = Mixer([WEIGHT, 40000, 20000, 20000])
-    rate, chosen = (2 * COUNT, COUNT), np.arange(len(line))
+    ones, others, chosen = 2, 1, np.arange(len(line), dtype=np.int32)
     for plane in range(top):
+        if not len(chosen):
+            raise DamagedStreamError("magnitudes that end too early")
         where, across = line[chosen], place[chosen]
-        near = _around(alive, grid, where, across)
-        context = 5 * np.minimum(near, 6) + np.minimum(crowd[chosen] - near, 4)
-        common = (len(chosen), len(line) - len(chosen) + 1)
-        typical = int(_odds_of(common))
-        fixed = np.zeros((2, len(chosen)), np.int64)
-        if plane:  # how many of the same place and line came this far, against how many do on average
-            fixed[0] = (odds(np.bincount(across, minlength=len(at_place)), at_place, common, 4) - typical)[across]
-            fixed[1] = (odds(np.bincount(where, minlength=len(at_line)), at_line, common, 4) - typical)[where]
+        # How many of the same place and line came this far, against how many do on average.
+        by_place, by_line = np.zeros(len(at_place), np.int64), np.zeros(len(at_line), np.int64)
+        if plane:
+            by_place, by_line = _share(across, at_place), _share(where, at_line)
         bits = np.zeros(len(chosen), np.int8)
-        given = None if classes is None else (classes[chosen] > plane).astype(np.int8)
-        contexts = Rates(35, 8)
-        total = rate[0] + rate[1]
-        rate = (4 * COUNT * rate[0] // total + 1, 4 * COUNT * rate[1] // total + 1)
+        rates = Rates(np.repeat(np.array([8, 4]), [35, 1]))
         for start, end in _blocks(len(chosen)):
             part = slice(start, end)
-            typical = int(_odds_of(rate))
+            near = _around(alive, grid, where[part], across[part])
+            contexts = np.full((2, end - start), 35)
+            contexts[1] = 5 * np.minimum(near, 6) + np.minimum(crowd[chosen[part]] - near, 4)
             features = np.empty((4, end - start), np.int64)
-            features[0] = typical
-            features[1] = contexts.odds(context[part], rate) - typical
-            features[2:] = fixed[:, part]
-            bits[part] = stream.coins(None if given is None else given[part], mixer.predict(features))
+            features[:2] = rates.odds(ones, others)[contexts]
+            features[1] -= features[0]
+            features[2], features[3] = by_place[across[part]], by_line[where[part]]
+            given = None if classes is None else (classes[chosen[part]] > plane).astype(np.int8)
+            bits[part] = stream.coins(given, mixer.predict(features))
             mixer.learn(bits[part])
-            contexts.learn(context[part], bits[part])
-            ones = int(bits[part].sum(dtype=np.int64))
-            rate = (rate[0] + COUNT * ones, rate[1] + COUNT * (end - start - ones))
+            rates.learn(contexts, bits[part])
+        ones, others = int(rates.ones[35]) + 1, int(rates.total[35] - rates.ones[35]) + 1
         alive[where, across] = bits
         chosen = chosen[bits != 0]
         reached[chosen] += 1
-    out = first_of(reached, head)
+    del alive, crowd, line, place
+    reached = reached.astype(np.int64)
     width = width_of(reached, head)
+    if width.max() > WIDEST:
+        raise DamagedStreamError("a weight out of range")
+    out = first_of(reached, head)
     for size in np.unique(width[width > 0]):  # bits below the class, shortest first
         wide = width == size
         low = None if rest is None else rest[wide] - out[wide]
@@ -309,9 +305,19 @@ def _code_magnitudes(stream: Stream, rest: Ints | None, mask: Small, grid: _Grid
     return out
 
 
-def _around(bits: Small, grid: _Grid, line: Ints, place: Ints) -> Ints:
+def _share(which: Indices, at: Ints) -> Ints:
+    """Log-odds of reaching the plane among weights of each line or place, less those of all weights."""
+    reached, total = len(which), int(at.sum())
+    rates = Rates(np.full(len(at), 4))
+    rates.ones, rates.total = np.bincount(which, minlength=len(at)), at
+    log_odds = rates.odds(reached, total - reached + 1)
+    typical = log_of(np.array([reached, total - reached + 1], np.int64))
+    return log_odds - (typical[0] - typical[1])
+
+
+def _around(bits: Small, grid: _Grid, line: Indices, place: Indices) -> Small:
     """How many neighbours on either side are set."""
-    out = np.zeros(len(line), np.int64)
+    out = np.zeros(len(line), np.int8)
     for neighbour in grid.around.T:
         out += bits[neighbour[line], place]
     return out
@@ -319,45 +325,76 @@ def _around(bits: Small, grid: _Grid, line: Ints, place: Ints) -> Ints:
 
 def find_walk(levels: NDArray[np.int32], *, places: Ints | None = None) -> Walk | None:
     """Choose the walk by trial, on part of the matrix where it is large; None if it has too many lines."""
-    alive = (int(levels.any(axis=1).sum()), int(levels.any(axis=0).sum()))
-    turns = [turned for turned in (False, True) if feasible(*(alive[::-1] if turned else alive))]
-    if not turns or not all(alive):
+    tries: list[tuple[Walk, NDArray[np.int32], _Grid]] = []
+    for turned in (False, True):
+        matrix = levels.T if turned else levels
+        lines, across = matrix.any(axis=1), matrix.any(axis=0)
+        if not lines.any() or not feasible(int(lines.sum()), int(across.sum())):
+            continue
+        positions = (places if turned and places is not None else np.arange(len(matrix)))[lines]
+        part = matrix[np.ix_(lines, across)]
+        first = max(0, len(part) - TRIAL_LINES) // 2
+        part, positions = part[first : first + TRIAL_LINES], positions[first : first + TRIAL_LINES]
+        part = part[:, :: -(-part.size // TRIAL)]  # evenly spaced places
+        mask = part != 0
+        if not mask.any():
+            continue
+        walks = [Walk(turned, lag) for lag in (0, 1, *_lags(mask, positions))]
+        walks += [replace(walks[0], rates=0), replace(walks[0], rates=1)]
+        tries += [(walk, part, _Grid(positions, walk.lag)) for walk in walks]
+    if not tries:
         return None
-    tries = []
-    parts = {turned: _part(levels, turned) for turned in turns}
-    for turned in turns:
-        walk = Walk(turned)
-        tries += [walk, replace(walk, rates=0), replace(walk, lag=1)]
-        matrix = parts[turned].T if turned else parts[turned]
-        positions = places if turned and places is not None else np.arange(len(matrix))
-        tries += [replace(walk, lag=lag) for lag in _lags(matrix, positions)]
 
-    def cost(stream: Stream, walk: Walk) -> None:
-        part = parts[walk.turned]
-        columns = places if places is not None and part.shape[1] == len(places) else None
-        code_adaptive(stream, part, part.shape, walk, places=columns)
+    def mask_cost(stream: Stream, choice: tuple[Walk, NDArray[np.int32], _Grid]) -> None:
+        walk, part, grid = choice
+        _code_mask(stream, part != 0, (part.shape[0], part.shape[1]), grid, walk.rates)
 
-    best = cheapest(tries, cost)
-    best = cheapest([best, *(replace(best, rates=r) for r in RATES if r != best.rates)], cost)
-    most = int(class_of(np.array([np.abs(levels).max() - 1]), max(HEADS))[0])
-    heads = [h for h in HEADS if h < max(HEADS) or most <= MOST_PLANES]
-    return cheapest([replace(best, head=h) for h in heads], cost)
+    walk, part, grid = cheapest(tries, mask_cost)
+    rest = np.abs(part[part != 0].astype(np.int64)) - 1
+    padded = np.vstack([part != 0, np.zeros((1, part.shape[1]), bool)]).astype(np.int8)
+
+    def cost(stream: Stream, head: int) -> None:
+        _code_magnitudes(stream, rest, padded, grid, head)
+
+    largest = int(np.abs(levels).max()) - 1
+    heads = [h for h in HEADS if h == 0 or largest >= 1 << h]
+    heads = [h for h in heads if class_of(np.array([largest]), h)[0] <= MOST_PLANES]
+    return replace(walk, head=cheapest(heads, cost))
 
 
-def _part(levels: NDArray[np.int32], turned: bool) -> NDArray[np.int32]:
-    """Evenly spaced places across the walk, of all lines, few enough for a trial."""
-    lines, width = reversed(levels.shape) if turned else levels.shape
-    step = -(-lines * width // TRIAL)
-    return levels[::step] if turned else levels[:, ::step]
+class _Record(Meter):
+    """Keeps the probabilities of the coins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coins_seen: list[Ints] = []
+
+    def coins(self, bits: Small | None, ones: Ints) -> Small:
+        self.coins_seen.append(ones)
+        return super().coins(bits, ones)
 
 
-def _lags(matrix: NDArray[np.int32], positions: Ints, count: int = 2) -> list[int]:
+def mask_rates(levels: NDArray[np.int32], walk: Walk, *, places: Ints | None = None) -> NDArray[np.float64]:
+    """Probability that the coder of the mask gives each entry of not being zero; 0 in dead rows and columns."""
+    matrix = levels.T if walk.turned else levels
+    positions = places if walk.turned and places is not None else np.arange(len(matrix), dtype=np.int64)
+    lines, across = matrix.any(axis=1), matrix.any(axis=0)
+    record = _Record()
+    mask = matrix[np.ix_(lines, across)] != 0
+    _code_mask(record, mask, (mask.shape[0], mask.shape[1]), _Grid(positions[lines], walk.lag), walk.rates)
+    out = np.zeros(matrix.shape)
+    out[np.ix_(lines, across)] = np.stack(record.coins_seen) / ONE
+    return out.T if walk.turned else out
+
+
+def _lags(mask: Bools, positions: Ints, count: int = 2) -> list[int]:
     """Distances at which lines resemble each other most, by the autocorrelation of the mask."""
+    positions = positions - positions[0]
     span = int(positions[-1]) + 1
     if span < 8 or span > 1 << 14:
         return []
-    image = np.zeros((span, matrix.shape[1]))
-    image[positions] = matrix != 0
+    image = np.zeros((span, mask.shape[1]))
+    image[positions] = mask
     image -= image.mean(axis=1, keepdims=True)
     power = np.abs(np.fft.rfft(image, 2 * span, axis=0)) ** 2
     likeness = np.fft.irfft(power.sum(axis=1))[2 : span // 2]

@@ -4,6 +4,7 @@
 letter   what is sent
 =======  =====================================================================================
 ``s``    sparse: a step, the mask of what is not zero, and integer multiples of the step
+``a``    adaptive: the same, each line predicted from the lines before it
 ``u``    uniform: a step, the smallest and the largest integer, and integers between them
 ``h``    halves: float16 patterns
 ``x``    exact: the mask of what is not +0, and full float patterns
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,11 +27,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyrosparse.coding.adaptive import Walk, code_adaptive, find_walk
 from pyrosparse.coding.integers import code_coefficients
 from pyrosparse.coding.mask import code_bits, code_mask
 from pyrosparse.coding.stream import DamagedStreamError, Stream, cheapest
 
-__all__ = ["CODECS", "DTYPES", "Content", "fetch", "real_shape", "round_step", "send"]
+__all__ = [
+    "CODECS",
+    "DTYPES",
+    "Content",
+    "column_positions",
+    "fetch",
+    "index_of",
+    "matrix_shape",
+    "real_shape",
+    "round_step",
+    "send",
+    "shortest",
+]
 
 Ints = NDArray[np.int64]
 
@@ -54,17 +68,18 @@ LARGEST_LEVEL = (1 << 24) - 1  # integers that float32 holds exactly
 class Content:
     """One tensor on its way to or from a file.
 
-    ``levels`` are integers in the tensor's (real) shape: multiples of ``step`` for ``s`` and ``u``, bit
-    patterns for ``h`` and ``x``, the numbers themselves for ``i``.
+    ``levels`` are integers in the tensor's (real) shape: multiples of ``step`` for ``s``, ``a`` and ``u``, bit
+    patterns for ``h`` and ``x``, the numbers themselves for ``i``. ``walk`` is only for ``a``.
     """
 
     codec: str
     dtype: torch.dtype
     levels: NDArray[Any]
     step: float = 0.0
+    walk: Walk | None = None
 
     def tensor(self) -> Tensor:
-        """Return the tensor: for ``s`` and ``u`` one correctly rounded float32 product a weight."""
+        """Return the tensor: for ``s``, ``a`` and ``u`` one correctly rounded float32 product a weight."""
         levels, dtype = np.ascontiguousarray(self.levels).reshape(self.levels.shape), self.dtype
         if self.codec == "i":
             return torch.from_numpy(levels).to(dtype)
@@ -126,7 +141,7 @@ def _sparse(stream: Stream, content: Content | None, shape: tuple[int, ...], dty
     name = stream.name
     stream.section(f"{name} mask")
     step = _code_step(stream, None if content is None else content.step)
-    rows, columns = _matrix(shape)
+    rows, columns = matrix_shape(shape)
     levels = None if content is None else content.levels.reshape(rows, columns)
     mask = code_mask(stream, None if levels is None else levels != 0, rows, columns)
     stream.section(f"{name} values")
@@ -138,6 +153,30 @@ def _sparse(stream: Stream, content: Content | None, shape: tuple[int, ...], dty
     out = np.zeros((rows, columns), np.int32)
     out[mask] = values
     return Content("s", dtype, out.reshape(shape), step)
+
+
+def _adaptive(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
+    sections = (f"{stream.name} mask", f"{stream.name} values")
+    stream.section(sections[0])
+    step = _code_step(stream, None if content is None else content.step)
+    matrix = matrix_shape(shape)
+    levels = None if content is None else content.levels.reshape(matrix).astype(np.int32)
+    walk = None if content is None else content.walk or Walk()
+    places = column_positions(stream.places, matrix[1])
+    got = code_adaptive(stream, levels, matrix, walk, places=places, sections=sections)
+    if content is not None:
+        return content
+    if np.abs(got).max(initial=0) > LARGEST_LEVEL:
+        raise DamagedStreamError("a weight out of range")
+    return Content("a", dtype, got.reshape(shape), step)
+
+
+def column_positions(places: Ints | None, columns: int) -> Ints | None:
+    """Positions of the columns of a weight whose inputs stand at ``places``; None if they say nothing."""
+    if places is None or not len(places) or columns % len(places) or (np.diff(places, prepend=-1) <= 0).any():
+        return None
+    each = columns // len(places)  # two for complex weights
+    return (places[:, None] * each + np.arange(each)).reshape(-1)
 
 
 def _uniform(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
@@ -160,7 +199,7 @@ def _halves(stream: Stream, content: Content | None, shape: tuple[int, ...], dty
 def _exact(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
     name = stream.name
     stream.section(f"{name} mask")
-    rows, columns = _matrix(shape)
+    rows, columns = matrix_shape(shape)
     levels = None if content is None else content.levels.reshape(rows, columns)
     mask = code_mask(stream, None if levels is None else levels != 0, rows, columns)
     stream.section(f"{name} values")
@@ -227,22 +266,50 @@ def _code_runs(stream: Stream, levels: Ints | None, count: int) -> Ints:
     return np.arange(count, dtype=np.int64) + np.repeat(gaps.cumsum(), lengths)
 
 
-def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:
+def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
     """Rows and columns of a tensor: the first axis against the others."""
     return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
 
 
+def index_of(name: str) -> str:
+    """Name of the index map, if there is one, of the layer that has a weight of this name."""
+    return f"{name[: -len('weight')]}index" if name.endswith("weight") else ""
+
+
 Code = Callable[[Stream, Content | None, tuple[int, ...], torch.dtype], Content]
-CODECS: dict[str, Code] = {"s": _sparse, "u": _uniform, "h": _halves, "x": _exact, "i": _integers}
+CODECS: dict[str, Code] = {"s": _sparse, "a": _adaptive, "u": _uniform, "h": _halves, "x": _exact, "i": _integers}
 
 
-def send(stream: Stream, name: str, content: Content) -> None:
-    """Send one tensor."""
-    stream.name = name
+def send(stream: Stream, name: str, content: Content, *, places: Ints | None = None) -> None:
+    """Send one tensor; ``places`` are the original positions of a weight's inputs, if a reader has them."""
+    stream.name, stream.places = name, places
     CODECS[content.codec](stream, content, content.levels.shape, content.dtype)
 
 
-def fetch(stream: Stream, name: str, codec: str, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
+def fetch(
+    stream: Stream,
+    name: str,
+    codec: str,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    *,
+    places: Ints | None = None,
+) -> Content:
     """Fetch one tensor of a shape in the network (not counting the axis of complex numbers)."""
-    stream.name = name
+    stream.name, stream.places = name, places
     return CODECS[codec](stream, None, real_shape(shape, dtype), dtype)
+
+
+def shortest(name: str, content: Content, *, places: Ints | None = None) -> Content:
+    """Return sparse content with the codec, ``s`` or ``a``, that is shorter; other content as it is."""
+    if content.codec != "s" or content.levels.ndim < 2 or not content.levels.any():
+        return content
+    matrix = matrix_shape(content.levels.shape)
+    walk = find_walk(content.levels.reshape(matrix), places=column_positions(places, matrix[1]))
+    if walk is None:
+        return content
+
+    def measure(stream: Stream, choice: Content) -> None:
+        send(stream, name, choice, places=places)
+
+    return cheapest([content, replace(content, codec="a", walk=walk)], measure)

@@ -7,16 +7,27 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pyrosparse.coding import architecture
-from pyrosparse.coding.codecs import CODECS, DTYPES, Content, fetch, real_shape
+from pyrosparse.coding.codecs import CODECS, DTYPES, Content, fetch, index_of, real_shape
 from pyrosparse.coding.container import Frame
 from pyrosparse.coding.stream import DamagedStreamError, Reader
 from pyrosparse.errors import CorruptFileError
 
-__all__ = ["LARGEST_NETWORK", "Spec", "build", "decode", "open_stream", "read_specs", "read_state"]
+__all__ = [
+    "LARGEST_NETWORK",
+    "Spec",
+    "build",
+    "decode",
+    "open_stream",
+    "read_specs",
+    "read_state",
+    "sequence",
+]
 
 LARGEST_NETWORK = 1 << 28  # numbers in a file: 1 GiB of float32
 MOST_TENSORS = 16384
@@ -70,6 +81,11 @@ def _named_shapes(table: Any, path: str | os.PathLike[str]) -> list[tuple[str, t
     raise CorruptFileError(f"{path}: the table of tensors cannot be read")
 
 
+def sequence(codecs: str) -> list[int]:
+    """Order in which tensors are sent: integers first, since index maps tell where a weight's inputs were."""
+    return sorted(range(len(codecs)), key=lambda i: codecs[i] != "i")
+
+
 def open_stream(frame: Frame, path: str | os.PathLike[str]) -> Reader:
     """Start to read the weights of a file."""
     try:
@@ -81,10 +97,15 @@ def open_stream(frame: Frame, path: str | os.PathLike[str]) -> Reader:
 def decode(
     reader: Reader, specs: list[Spec], codecs: str, path: str | os.PathLike[str]
 ) -> Iterator[tuple[str, Content]]:
-    """Decode tensor by tensor, in order; the last step checks that nothing is left over."""
+    """Decode tensor by tensor in the order of :func:`sequence`; the last step checks that nothing is left."""
+    maps: dict[str, NDArray[np.int64]] = {}
     try:
-        for (name, shape, dtype), codec in zip(specs, codecs, strict=True):
-            yield name, fetch(reader, name, codec, shape, dtype)
+        for i in sequence(codecs):
+            name, shape, dtype = specs[i]
+            content = fetch(reader, name, codecs[i], shape, dtype, places=maps.get(index_of(name)))
+            if codecs[i] == "i":
+                maps[name] = content.levels.reshape(-1)
+            yield name, content
         reader.finish()
     except DamagedStreamError as error:
         raise CorruptFileError(f"{path}: {error}") from error
@@ -93,4 +114,5 @@ def decode(
 def read_state(frame: Frame, specs: list[Spec], path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Decode a file into tensors by name."""
     reader = open_stream(frame, path)
-    return {name: content.tensor() for name, content in decode(reader, specs, frame.header["k"], path)}
+    state = {name: content.tensor() for name, content in decode(reader, specs, frame.header["k"], path)}
+    return {name: state[name] for name, _, _ in specs}

@@ -26,7 +26,7 @@ class LayerInfo:
 
     :param name: its name in the network.
     :param shape: its shape in the file.
-    :param codec: ``s`` sparse, ``u`` uniform, ``h`` float16, ``x`` exact, ``i`` integers.
+    :param codec: ``s`` sparse, ``a`` adaptive, ``u`` uniform, ``h`` float16, ``x`` exact, ``i`` integers.
     :param step: quantisation step; 0 if the tensor is not quantised.
     :param nonzero: numbers that are not zero.
     :param bytes: bytes of the file that it takes.
@@ -61,6 +61,8 @@ class FileInfo:
     :param sections: bytes by purpose; they add up to ``bytes``.
     :param layers: one entry a tensor.
     :param architecture: True if the file can be loaded without the network's class.
+    :param rate_weight: how :func:`pyrosparse.save` weighed length against error; files do not tell, so that
+        :func:`pyrosparse.coding.info` has None.
     """
 
     path: Path
@@ -73,6 +75,7 @@ class FileInfo:
     sections: dict[str, int]
     layers: list[LayerInfo]
     architecture: bool
+    rate_weight: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain JSON types."""
@@ -132,22 +135,21 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
     frame = container.unpack(data, path)
     tree, specs = read_specs(frame.header, path)
     stream = open_stream(frame, path)
-    layers = []
-    for (name, content), (_, shape, _) in zip(decode(stream, specs, frame.header["k"], path), specs, strict=True):
-        mask_bits = stream.lengths.get(f"{name} mask", 0.0)
-        layers.append(
-            LayerInfo(
-                name=name,
-                shape=shape,
-                codec=content.codec,
-                step=content.step,
-                nonzero=int(np.count_nonzero(content.levels)),
-                bytes=0,
-                mask_bits=mask_bits,
-                value_bits=stream.lengths.get(name, 0.0) + stream.lengths.get(f"{name} values", 0.0),
-                entropy_bits=_entropy_bits(content) if content.step else 0.0,
-            )
+    shapes = {name: shape for name, shape, _ in specs}
+    found = {}
+    for name, content in decode(stream, specs, frame.header["k"], path):
+        found[name] = LayerInfo(
+            name=name,
+            shape=shapes[name],
+            codec=content.codec,
+            step=content.step,
+            nonzero=int(np.count_nonzero(content.levels)),
+            bytes=0,
+            mask_bits=stream.lengths.get(f"{name} mask", 0.0),
+            value_bits=stream.lengths.get(name, 0.0) + stream.lengths.get(f"{name} values", 0.0),
+            entropy_bits=_entropy_bits(content) if content.step else 0.0,
         )
+    layers = [found[name] for name in shapes]
     shares = share_bytes(stream.lengths, len(frame.payload))
     parts = [(layer.name, f"{layer.name} mask", f"{layer.name} values") for layer in layers]
     layers = [

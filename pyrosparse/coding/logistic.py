@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COUNT", "ONE", "Mixer", "Rates", "log_of", "odds", "squash"]
+__all__ = ["COUNT", "ONE", "WEIGHT", "Mixer", "Rates", "log_of", "squash"]
 
 Ints = NDArray[np.int64]
 
@@ -62,33 +62,31 @@ def squash(log_odds: Ints) -> Ints:
     return _logistic()[np.clip((log_odds + half_step >> _STEP_BITS) + _HALF_TABLE, 0, 2 * _HALF_TABLE)]
 
 
-def odds(ones: Ints, total: Ints, rate: tuple[int, int], strength: int) -> Ints:
-    """Log-odds of ``ones`` out of ``total`` (plain counts), pulled towards a rate.
-
-    The rate ``(ones, others)`` counts as much as ``strength`` observations.
-    """
-    prior = strength * COUNT * rate[0] // (rate[0] + rate[1]) + 1
-    others = strength * COUNT - prior + 2
-    return log_of(COUNT * ones + prior) - log_of(COUNT * (total - ones) + others)
-
-
 class Rates:
-    """How often a one came in each of ``size`` contexts."""
+    """How often a one came in each of several contexts.
 
-    def __init__(self, size: int, strength: int = 4) -> None:
-        self.ones = np.zeros(size, np.int64)
-        self.total = np.zeros(size, np.int64)
-        self.strength = strength
+    :param strengths: how many observations the common rate counts for in each context.
+    """
 
-    def odds(self, contexts: Ints, rate: tuple[int, int]) -> Ints:
-        """Log-odds in each of the contexts, pulled towards a common rate."""
-        return odds(self.ones, self.total, rate, self.strength)[contexts]
+    def __init__(self, strengths: Ints) -> None:
+        self.ones = np.zeros(len(strengths), np.int64)
+        self.total = np.zeros(len(strengths), np.int64)
+        self._strengths = COUNT * strengths
 
-    def learn(self, contexts: Ints, bits: Ints) -> None:
-        """Count what came."""
+    def odds(self, ones: int, others: int) -> Ints:
+        """Log-odds in every context, pulled towards the rate ``ones / (ones + others)``."""
+        prior = self._strengths * ones // (ones + others)
+        counts = np.empty((2, len(self.ones)), np.int64)
+        counts[0] = COUNT * self.ones + prior + 1
+        counts[1] = COUNT * (self.total - self.ones) + self._strengths - prior + 1
+        logarithms = log_of(counts)
+        return logarithms[0] - logarithms[1]
+
+    def learn(self, contexts: Ints, bits: NDArray[np.int8]) -> None:
+        """Count bits, each in the contexts of its column."""
         size = len(self.total)
-        self.total += np.bincount(contexts, minlength=size)
-        self.ones += np.bincount(contexts[bits != 0], minlength=size)
+        self.total += np.bincount(contexts.ravel(), minlength=size)
+        self.ones += np.bincount(contexts[:, bits != 0].ravel(), minlength=size)
 
 
 class Mixer:
@@ -115,7 +113,8 @@ class Mixer:
         p = self._probabilities
         surprise = (bits.astype(np.int64) << 22) - p
         variance = p * (ONE - p) >> 22
-        gradient = (self._features * surprise >> 12).sum(axis=1)  # units of 2^-22
-        self._information += ((self._features * self._features >> 12) * variance >> 14).sum(axis=1)  # of 2^-20
+        coarse = self._features >> 4
+        gradient = self._features @ surprise >> 12  # units of 2^-22
+        self._information += coarse * coarse @ variance >> 18  # units of 2^-20
         self._weights += (gradient << 14) // self._information
         np.clip(self._weights, -4 * WEIGHT, 4 * WEIGHT, out=self._weights)

@@ -22,10 +22,15 @@ from pyrosparse.coding.codecs import (
     LARGEST_LEVEL,
     LARGEST_STEP,
     Content,
+    column_positions,
+    index_of,
+    matrix_shape,
     patterns,
+    real_shape,
     round_step,
     send,
 )
+from pyrosparse.coding.distortion import weigh_rate
 from pyrosparse.coding.stream import Stream, cheapest
 from pyrosparse.errors import NetworkError, PyrosparseWarning
 
@@ -66,6 +71,7 @@ def make_plan(
     c: float | None,
     *,
     bias_bits: int | None = None,
+    rate_weight: float = 0.0,
 ) -> Plan:
     """Decide codec, step and integers of every tensor.
 
@@ -75,10 +81,14 @@ def make_plan(
     :param c: steps in units of the median standard deviation; only needed with ``sigma``.
     :param bias_bits: bits of a bias (2 to 16), with one scale a tensor. ``None``: half the step of the
         layer's weights, or 8 bits where the weights have no posterior.
+    :param rate_weight: how much the length of the file counts against the error in the choice of each
+        integer, see :func:`pyrosparse.coding.distortion.weigh_rate`; 0: the nearest integer.
     :raises NetworkError: if a tensor holds NaN or Inf, or ``sigma`` does not fit.
     """
     if bias_bits is not None and not 2 <= bias_bits <= 16:
         raise NetworkError(f"bias_bits must lie between 2 and 16, not {bias_bits}")
+    if not 0 <= rate_weight < np.inf:
+        raise NetworkError(f"rate_weight must be a number from 0 up, not {rate_weight}")
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     steps = layer_steps(state, sigma or {}, c)
     biases = _biases(network)
@@ -90,7 +100,11 @@ def make_plan(
         if whole:
             contents[name] = Content("i", value.dtype, value.to(torch.int64).numpy())
         elif name in steps:
-            contents[name] = _rounded(name, value, steps[name])
+            index = state.get(index_of(name))
+            columns = matrix_shape(real_shape(tuple(value.shape), value.dtype))[1]
+            places = column_positions(None if index is None else index.numpy(), columns)
+            deviation = (sigma or {})[name].detach().cpu()
+            contents[name] = _rounded(name, value, steps[name], deviation, rate_weight=rate_weight, places=places)
         elif sigma is None or value.dim() > 1 or value.dtype not in {torch.float32, torch.complex64}:
             contents[name] = _exact(value)
         elif name in biases:
@@ -100,17 +114,25 @@ def make_plan(
     return Plan(contents, c)
 
 
-def quantise(pruned: Pruned, c: float, *, bias_bits: int | None = None) -> Pruned:
+def quantise(
+    pruned: Pruned,
+    c: float,
+    *,
+    bias_bits: int | None = None,
+    rate_weight: float = 0.0,
+) -> Pruned:
     """Round the weights as :func:`pyrosparse.save` does, so that accuracy can be measured.
 
-    A network loaded from the file equals ``quantise(pruned, c).network`` bit for bit, and quantising twice
-    changes nothing. Weights that round to zero leave the masks.
+    A network loaded from the file equals ``quantise(pruned, c).network`` bit for bit, and quantising again,
+    with ``rate_weight=0``, changes nothing. Weights that round to zero leave the masks.
 
     :param pruned: what :func:`pyrosparse.prune` returned; it is not changed.
     :param c: step in units of each layer's median posterior standard deviation.
     :param bias_bits: see :func:`pyrosparse.save`.
+    :param rate_weight: see :func:`pyrosparse.save`.
     """
-    network = make_plan(pruned.network, pruned.sigma, c, bias_bits=bias_bits).apply(pruned.network)
+    plan = make_plan(pruned.network, pruned.sigma, c, bias_bits=bias_bits, rate_weight=rate_weight)
+    network = plan.apply(pruned.network)
     state = network.state_dict()
     masks = dict(pruned.masks)
     for site, mask in masks.items():
@@ -190,8 +212,11 @@ def _step(name: str, value: Tensor, sigma: Tensor, c: float) -> float:
     return step
 
 
-def _rounded(name: str, value: Tensor, step: float) -> Content:
-    levels = np.rint(_real(value) / step)
+def _rounded(
+    name: str, value: Tensor, step: float, sigma: Tensor, *, rate_weight: float, places: np.ndarray | None
+) -> Content:
+    real = _real(value)
+    levels = np.rint(real / step)
     if np.abs(levels).max(initial=0) > LARGEST_LEVEL:
         warnings.warn(
             f"{name}: weights are more than {LARGEST_LEVEL} times larger than the step {step:.2g}; they are "
@@ -200,6 +225,12 @@ def _rounded(name: str, value: Tensor, step: float) -> Content:
             stacklevel=3,
         )
         return _exact(value)
+    if rate_weight:
+        deviation = np.broadcast_to(_real(sigma).reshape(*sigma.shape, *[1] * (real.ndim - sigma.ndim)), real.shape)
+        matrix = matrix_shape(real.shape)
+        levels = weigh_rate(real.reshape(matrix), deviation.reshape(matrix), step, rate_weight, places=places).reshape(
+            real.shape
+        )
     return Content("s", value.dtype, levels.astype(np.int32), step)
 
 

@@ -48,6 +48,7 @@ class Stream:
         self.lengths: dict[str, float] = {}  # section -> ideal bits
         self.symbols = 0
         self.name = ""  # tensor that is being coded
+        self.places: Ints | None = None  # original positions of its inputs
         self._section = ""
 
     @property

@@ -87,8 +87,11 @@ def read(model: Callable[..., Any], guide: Callable[..., Any], *args: Any) -> di
     for name, node in q.nodes.items():
         if node["type"] != "sample" or node["is_observed"] or site_is_subsample(node) or name not in p.nodes:
             continue
-        if gaussian_moments(node["fn"]) is not None:
-            family = GivenFamily(name, node["fn"], p.nodes[name]["fn"])
+        # pyro types the function of every kind of site alike: of a sample site it is a distribution
+        posterior: Any = node["fn"]
+        prior: Any = p.nodes[name]["fn"]
+        if gaussian_moments(posterior) is not None:
+            family = GivenFamily(name, posterior, prior)
             found[name] = Posterior(name, family.mean().shape, family)
     if not found:
         raise NetworkError("the guide has no latent site with a Gaussian distribution: there is no posterior to read")
