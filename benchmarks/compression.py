@@ -1,18 +1,18 @@
 """The protocol that every compression table follows.
 
 Pre-train, fit, prune, end with quantisation, save; thresholds and steps are chosen on validation data (the last
-5,000 training images), and the test set is looked at once, after everything has been decided. One JSON a seed is
-written as soon as it is there; the table takes medians over seeds.
+5,000 training images), and the test set is looked at once, after everything has been decided. Recipes are tuned
+with ``--tune`` on seeds 0 to 2, which leaves the test set alone; the tables come from other seeds, 10 to 12. One
+JSON a seed is written as soon as it is there; the table takes medians over seeds.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,12 +21,16 @@ from torch import nn
 
 import pyrosparse as ps
 from pyrosparse import guides, models
-from pyrosparse.coding import quantise_aware
+from pyrosparse.coding import encoded_size, quantise_aware
 from pyrosparse.data import TensorLoader
 from pyrosparse.infer import schedules
 
 VALIDATION = 5_000
 C_GRID = (0.5, 0.75, 1.0, 1.5, 2.0)
+THRESHOLDS = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0)
+
+
+Prepare = Callable[[nn.Module, TensorLoader, "Data", "Recipe"], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,15 @@ class Recipe:
     curve_epochs: int = 2
     precut: tuple[int, ...] = ()
     aids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a cycle leaves for the next one of the same seed."""
+
+    dense: nn.Module
+    pruned: nn.Module
+    cpu_seconds: float
 
 
 @dataclass
@@ -110,9 +123,9 @@ def train_teacher(epochs: int) -> tuple[nn.Module, float]:
 
 
 def fit_posterior(
-    net: nn.Module, train: TensorLoader, data: Data, recipe: Recipe, run: Path
+    net: nn.Module, train: TensorLoader, data: Data, recipe: Recipe
 ) -> tuple[ps.SparseModel, guides.AutoSparse, list[dict[str, Any]]]:
-    """Sparse VD or ARD with live shrinking."""
+    """Fit Sparse VD or ARD with live shrinking."""
     prior = {"log-uniform": ps.priors.LogUniform, "ARD": ps.priors.ARD}[recipe.prior]()
     model = ps.SparseModel(net, prior, ps.likelihoods.Categorical(num_data=data.num_data))
     guide = guides.AutoSparse(model, log_var=recipe.log_var)
@@ -131,9 +144,6 @@ def fit_posterior(
         threshold=recipe.freeze_threshold,
         freeze_at=recipe.freeze_at,
         shrink_every=recipe.shrink_every,
-        checkpoint=run,
-        checkpoint_every=10,
-        resume=True,
         progress=False,
         callbacks=(_say,),
     )
@@ -154,137 +164,185 @@ def run_seed(
     recipe: Recipe,
     seed: int,
     name: str,
-    prepare: Callable[..., nn.Module] | None = None,
-    after: Callable[[ps.Pruned], object] | None = None,
-) -> dict[str, Any]:
-    """Run one seed of a row and write its JSON.
+    *,
+    prepare: Prepare | None = None,
+    before: Spent | None = None,
+    test: bool = True,
+) -> tuple[dict[str, Any], Spent]:
+    """Run one seed of a row and write its JSON; one that stands there with the same recipe is read back.
 
     :param prepare: makes the network that the fit starts from, out of the dense one.
-    :param after: gets the pruned network.
+    :param before: what an earlier cycle of the same seed has trained and spent.
+    :param test: False while a recipe is being chosen: the test set is not looked at, and nothing is written.
     """
+    path = RESULTS / f"{name}-seed{seed}"
     torch.set_num_threads(1)
     teacher, teacher_cpu = train_teacher(recipe.teacher_epochs) if recipe.teacher_epochs else (None, 0.0)
-    cpu = time.process_time()
     data = load_data(recipe.shift)
+    cpu = time.process_time()
     torch.manual_seed(seed)
     taught = data.train if teacher is None else data.train.soften(teacher, weight=recipe.teacher_weight)
-    dense = ps.train(models.build(recipe.network), data.train, epochs=recipe.pretrain_epochs, lr=1e-3, progress=False)
-    start = dense if prepare is None else prepare(dense, taught, data, recipe)
+    dense = before.dense if before is not None else pretrained(recipe, data)
+    start = before.pruned if before is not None else dense
+    if prepare is not None:
+        start = prepare(dense, taught, data, recipe)
     print(f"{name} seed {seed}: dense val {100 * ps.evaluate(dense, data.val).error:.2f} %", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        model, guide, history = fit_posterior(start, taught, data, recipe, Path(folder))
     original = sum(p.numel() for p in dense.parameters())
     weights = sum(p.numel() for n, p in dense.named_parameters() if n.endswith("weight"))
-    pruned = ps.prune(model, guide, threshold="auto", val_loader=data.val, tolerance=recipe.tolerance)
-    pruned.original_parameters = original
-    if after is not None:
-        after(pruned)
-    rounded, c = round_off(pruned, taught, data, recipe)
-    path = RESULTS / f"{name}-seed{seed}.psz"
-    path.parent.mkdir(exist_ok=True)
-    info = ps.save(path, rounded, c=c)
-    again = ps.load(path)
+    model, guide, history = fit_posterior(start, taught, data, recipe)
+    pruned = prune_to(model, guide, original, threshold="auto", val_loader=data.val, tolerance=recipe.tolerance)
+    rounded, c, within = round_off(pruned, taught, data, recipe)
+    RESULTS.mkdir(exist_ok=True)
+    info = ps.save(path.with_suffix(".psz"), rounded, c=c)
+    again = ps.load(path.with_suffix(".psz"))
+    spent = Spent(dense, pruned.network, time.process_time() - cpu + (before.cpu_seconds if before else 0.0))
     result = {
         "row": name,
         "seed": seed,
         "recipe": asdict(recipe),
-        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "cpu_seconds": round(spent.cpu_seconds, 1),
         "teacher_cpu_seconds": round(teacher_cpu, 1),
         "threshold": pruned.report.threshold,
         "c": c,
+        "rounding_within_tolerance": within,
         "units": [layer.inputs for layer in pruned.report.layers] + [pruned.report.layers[-1].units],
-        "kept": pruned.nonzero,
-        "params": weights / pruned.nonzero,
-        "params_file": weights / max(1, rounded.nonzero),
-        "bytes": info.bytes,
-        "file": 4 * original / info.bytes,
-        "val_error": {"pruned": pruned.report.error, "file": ps.evaluate(again, data.val).error},
-        "step_ms": [history[0]["step_ms"], history[-1]["step_ms"]],
-        "curve": trade_off(pruned, taught, data, recipe, original, model, guide),
-        # the one look at the test set
-        "test_error": {
-            "dense": ps.evaluate(dense, data.test).error,
-            "pruned": ps.evaluate(pruned.network, data.test).error,
-            "file": ps.evaluate(again, data.test).error,
+        "pruned": {"kept": pruned.nonzero, "params": weights / pruned.nonzero, "val_error": pruned.report.error},
+        "file": {
+            "kept": rounded.nonzero,
+            "params": weights / rounded.nonzero,
+            "bytes": info.bytes,
+            "ratio": 4 * original / info.bytes,
+            "val_error": ps.evaluate(again, data.val).error,
         },
+        "step_ms": [history[0]["step_ms"], history[-1]["step_ms"]],
+        "curve": trade_off(model, guide, original, taught, data, recipe),
         **environment(),
     }
-    path.unlink()
-    write(f"{name}-seed{seed}.json", result)
     print(summary_line(result), flush=True)
-    return result
+    if not test:
+        path.with_suffix(".psz").unlink()
+    else:
+        # the one look at the test set, after everything has been decided
+        for key, network in (("dense", dense), ("pruned", pruned.network), ("file", again)):
+            result.setdefault(key, {})["test_error"] = ps.evaluate(network, data.test).error
+        write(f"{path.name}.json", result)
+    return result, spent
 
 
-def round_off(pruned: ps.Pruned, train: TensorLoader, data: Data, recipe: Recipe) -> tuple[ps.Pruned, float]:
-    """Quantisation-aware ending at the largest step that validation data allow."""
+def finished(recipe: Recipe, seed: int, name: str) -> dict[str, Any] | None:
+    """A result that stands there already, if its recipe is this one."""
+    path = RESULTS / f"{name}-seed{seed}.json"
+    if not path.exists():
+        return None
+    result = json.loads(path.read_text())
+    return result if result["recipe"] == json.loads(json.dumps(asdict(recipe))) else None
+
+
+def pretrained(recipe: Recipe, data: Data) -> nn.Module:
+    """The dense network that a posterior starts from."""
+    network = models.build(recipe.network)
+    return ps.train(network, data.train, epochs=recipe.pretrain_epochs, lr=1e-3, progress=False)
+
+
+def prune_to(model: ps.SparseModel, guide: guides.AutoSparse, original: int, **options: Any) -> ps.Pruned:
+    """Prune, counting the numbers of the network that stood before any cut."""
+    return replace(ps.prune(model, guide, **options), original_parameters=original)
+
+
+def round_off(pruned: ps.Pruned, train: TensorLoader, data: Data, recipe: Recipe) -> tuple[ps.Pruned, float, bool]:
+    """Quantisation-aware ending at the largest step whose validation error is within the tolerance.
+
+    Also whether any step was: if none is, the finest one is taken.
+    """
     assert pruned.report.error is not None
     bound = pruned.report.error + recipe.rounding_tolerance
-    best: tuple[ps.Pruned, float] | None = None
+    tried: list[tuple[ps.Pruned, float]] = []
     for c in C_GRID:
         rounded = quantise_aware(pruned, train, c=c, epochs=recipe.rounding_epochs, val_loader=data.val, progress=False)
-        if best is None or (rounded.report.error is not None and rounded.report.error <= bound):
-            best = rounded, c
-    assert best is not None
-    return best
+        if rounded.report.error is None or rounded.report.error > bound:
+            tried.append((rounded, c))
+            break
+        tried.insert(0, (rounded, c))
+    best = tried[0]
+    return *best, best[0].report.error is not None and best[0].report.error <= bound
 
 
 def trade_off(
-    pruned: ps.Pruned,
+    model: ps.SparseModel,
+    guide: guides.AutoSparse,
+    original: int,
     train: TensorLoader,
     data: Data,
     recipe: Recipe,
-    original: int,
-    model: ps.SparseModel,
-    guide: guides.AutoSparse,
-) -> list[dict[str, float]]:
+) -> list[dict[str, float | None]]:
     """Validation error against file bytes over thresholds, each with its own ending at c = 1."""
-    points = []
-    for threshold in (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0):
-        small = ps.prune(model, guide, threshold=threshold)
-        small.original_parameters = original
+    points: list[dict[str, float | None]] = []
+    for threshold in THRESHOLDS:
+        small = prune_to(model, guide, original, threshold=threshold)
         small = quantise_aware(small, train, c=1.0, epochs=recipe.curve_epochs, val_loader=data.val, progress=False)
-        with tempfile.TemporaryDirectory() as folder:
-            info = ps.save(Path(folder) / "point.psz", small, c=1.0)
+        size = encoded_size(small, c=1.0)
         points.append(
             {
                 "threshold": threshold,
                 "kept": small.nonzero,
-                "bytes": info.bytes,
-                "file": 4 * original / info.bytes,
-                "val_error": small.report.error or float("nan"),
+                "bytes": size,
+                "file": 4 * original / size,
+                "val_error": small.report.error,
             }
         )
     return points
 
 
 def summary_line(result: Mapping[str, Any]) -> str:
-    """One seed in one line."""
-    test = result["test_error"]
+    """One seed in one line, without the test set."""
+    pruned, file = result["pruned"], result["file"]
     return (
-        f"{result['row']} seed {result['seed']}: params {result['params']:.0f} at test {100 * test['pruned']:.2f} %, "
-        f"file {result['file']:.0f} (params {result['params_file']:.0f}, {result['bytes']} bytes, "
-        f"c {result['c']}) at test {100 * test['file']:.2f} %, "
-        f"dense {100 * test['dense']:.2f} %, units {result['units']}, {result['cpu_seconds']:.0f} CPU s"
+        f"{result['row']} seed {result['seed']}: pruned {pruned['params']:.0f} times fewer at val "
+        f"{100 * pruned['val_error']:.2f} %; file {file['params']:.0f} times fewer, {file['ratio']:.0f} times smaller "
+        f"({file['bytes']} bytes, c {result['c']}) at val {100 * file['val_error']:.2f} %; units {result['units']}; "
+        f"{result['cpu_seconds']:.0f} CPU s"
     )
 
 
 def medians(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Median, lowest and highest over seeds of each figure of a row."""
 
-    def spread(values: list[float]) -> dict[str, float]:
+    def spread(*keys: str) -> dict[str, float]:
+        values = []
+        for result in results:
+            value: Any = result
+            for key in keys:
+                value = value[key]
+            values.append(float(value))
         return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
     return {
         "row": results[0]["row"],
         "seeds": [r["seed"] for r in results],
-        "aids": results[0]["recipe"]["aids"],
-        "params": spread([r["params"] for r in results]),
-        "params_file": spread([r["params_file"] for r in results]),
-        "file": spread([r["file"] for r in results]),
-        "bytes": spread([r["bytes"] for r in results]),
-        "test_error_pruned": spread([r["test_error"]["pruned"] for r in results]),
-        "test_error_file": spread([r["test_error"]["file"] for r in results]),
-        "test_error_dense": spread([r["test_error"]["dense"] for r in results]),
-        "cpu_seconds": spread([r["cpu_seconds"] for r in results]),
+        "recipe": results[0]["recipe"],
+        "pruned": {key: spread("pruned", key) for key in ("params", "val_error", "test_error")},
+        "file": {key: spread("file", key) for key in ("params", "ratio", "bytes", "val_error", "test_error")},
+        "dense": {"test_error": spread("dense", "test_error")},
+        "cpu_seconds": spread("cpu_seconds"),
+        "teacher_cpu_seconds": results[0]["teacher_cpu_seconds"],
         "units": [r["units"] for r in results],
     }
+
+
+def verdict(row: Mapping[str, Any], bars: Mapping[str, tuple[str, float, float]]) -> list[dict[str, Any]]:
+    """Compare medians with what was asked: figure at least, at a test error of at most."""
+    found = []
+    for claim, (figure, least, error) in bars.items():
+        has, at = row["file"][figure]["median"], row["file"]["test_error"]["median"]
+        found.append(
+            {
+                "claim": claim,
+                "figure": figure,
+                "asked": least,
+                "at_most_error": error,
+                "measured": has,
+                "test_error": at,
+                "met": has >= least and at <= error,
+            }
+        )
+    return found
