@@ -29,7 +29,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.onnx ## Install, then compress a network on the digits that ship with scikit-learn
-	env -u OMP_NUM_THREADS $(BIN)/pyrosparse demo --out $(DEMO_OUT)
+	$(BIN)/pyrosparse demo --out $(DEMO_OUT)
 
 test: $(VENV)/.test ## Install, then run the tests that are quick
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)

@@ -31,8 +31,12 @@ def demo(
 
     Example:  pyrosparse demo --out runs/demo
     """
+    import torch
+
     from pyrosparse.pipeline.demo import demo_config
 
+    # its matrices are too small to share: a second thread only waits, and on a busy machine it waits long
+    torch.set_num_threads(1)
     config = demo_config(seed=seed, overrides=_with_device(settings, device))
     _go(config, out, resume=False, overwrite=True)
 
