@@ -34,9 +34,11 @@ def write(name: str, result: dict[str, Any]) -> Path:
 
 
 def mnist_folder() -> Path:
-    """Folder with the four MNIST idx files: $PYROSPARSE_DATA/mnist, or ../shared/data/mnist beside the checkout."""
+    """Folder with the four MNIST idx files: $PYROSPARSE_DATA/mnist."""
     root = os.environ.get("PYROSPARSE_DATA")
-    folder = Path(root) / "mnist" if root else FOLDER.parent.parent / "shared" / "data" / "mnist"
+    if not root:
+        raise SystemExit("PYROSPARSE_DATA is not set: set it to a folder that has mnist/ with the four idx files in it")
+    folder = Path(root) / "mnist"
     if not folder.is_dir():
         raise SystemExit(f"no MNIST in {folder}: set PYROSPARSE_DATA to a folder with mnist/*.gz")
     return folder

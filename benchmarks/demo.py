@@ -1,6 +1,9 @@
 """`pyrosparse demo` from the outside: time, accuracy before and after, and how much smaller the file is.
 
-python benchmarks/demo.py [--seeds 0 1 2]
+The demo's settings were chosen on seeds 0 to 3, whose test sets were looked at; these are other seeds. Its posterior
+is a cold one: the KL weight ends at 0.1.
+
+python benchmarks/demo.py [--seeds 20 21 22]
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ def one(seed: int) -> dict[str, Any]:
 def main() -> None:
     """Run the seeds and write their medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[20, 21, 22])
     options = parser.parse_args()
     runs = [one(seed) for seed in options.seeds]
     figures = ("seconds", "dense_accuracy", "file_accuracy", "points_lost", "ratio", "file_bytes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,13 +26,18 @@ class AutoSparse(nn.Module):
     :param model: a model with priors on its weights.
     :param log_var: initial log variance of each weight; −6 trains fast from a pre-trained network, −10 is
         the start of Molchanov et al. (2017).
-    :raises PriorError: if a prior has no family; see :func:`~pyrosparse.guides.register_family`.
+    :raises NetworkError: unless ``model`` is a :class:`~pyrosparse.SparseModel`.
+    :raises PriorError: if ``log_var`` is no finite number, or a prior has no family; see
+        :func:`~pyrosparse.guides.register_family`.
     """
 
     def __init__(self, model: SparseModel, *, log_var: float = -6.0) -> None:
         super().__init__()
         if not isinstance(model, SparseModel):
-            raise NetworkError(f"AutoSparse needs a SparseModel, not a {type(model).__name__}: wrap the network first")
+            what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+            raise NetworkError(f"{type(self).__name__} needs a SparseModel, not {what}: wrap the network first")
+        if not isinstance(log_var, int | float) or not math.isfinite(log_var):
+            raise PriorError(f"{type(self).__name__}: log_var is {log_var!r}; give a finite number such as -6.0")
         self._families = nn.ModuleDict(
             {
                 site.replace(".", "/"): family_of(

@@ -11,6 +11,7 @@ from pyrosparse.errors import PriorError
 from pyrosparse.guides.family import Family
 from pyrosparse.poutine import gaussian_moments
 from pyrosparse.priors import Prior
+from pyrosparse.text import kind
 
 __all__ = ["GivenFamily"]
 
@@ -68,7 +69,7 @@ class GivenFamily(Family):
             return kl_divergence(self._posterior, prior).sum().detach()
         except NotImplementedError as error:
             raise PriorError(
-                f"site {self.site!r}: no KL divergence is registered from {_kind(self._posterior)} to {_kind(prior)}; "
+                f"site {self.site!r}: no KL divergence is registered from {kind(self._posterior)} to {kind(prior)}; "
                 "register one with torch.distributions.register_kl"
             ) from error
 
@@ -77,8 +78,3 @@ class GivenFamily(Family):
 
     def weight_tensors(self) -> dict[str, Tensor]:  # noqa: D102
         return {"mean": self._mean, "variance": self._variance, "frozen": self._frozen}
-
-
-def _kind(distribution: TorchDistributionMixin) -> str:
-    """Name of a distribution without its ``to_event``."""
-    return type(getattr(distribution, "base_dist", distribution)).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import pyro
@@ -15,23 +16,41 @@ from pyrosparse.errors import ConfigError, DataError
 __all__ = ["Categorical", "Gaussian", "Likelihood", "MultiLabel"]
 
 
+def _is_finite(value: object) -> bool:
+    try:
+        return not isinstance(value, str) and math.isfinite(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return False
+
+
 class Likelihood(nn.Module, ABC):
     """Observation model of a batch; it scales the batch to the whole training set.
 
     :param num_data: size of the training set, so that likelihood and KL have their true proportion.
+    :raises ConfigError: unless ``num_data`` is a whole number, 1 or more.
     """
 
     metric: str = "error"
 
     def __init__(self, num_data: int) -> None:
         super().__init__()
-        if int(num_data) != num_data or num_data < 1:
+        if not _is_finite(num_data) or int(num_data) != num_data or num_data < 1:
             raise ConfigError(f"num_data is {num_data}: give the number of training examples")
         self.num_data = int(num_data)
 
     def observe(self, output: Tensor, y: Tensor | None) -> Tensor:
-        """Run the observed site ``obs`` inside the plate ``data`` and return its value."""
-        with pyro.plate("data", max(self.num_data, output.shape[0]), subsample=output):
+        """Run the observed site ``obs`` inside the plate ``data`` and return its value.
+
+        :raises DataError: for more targets than ``num_data``; without targets a batch may have any size.
+        """
+        size = output.shape[0]
+        if y is not None and size > self.num_data:
+            raise DataError(
+                f"a batch has {size} examples and the likelihood was told num_data={self.num_data}: give the size of "
+                "the training set"
+            )
+        # which examples these are is not known, and nothing depends on it
+        with pyro.plate("data", max(self.num_data, size), subsample=torch.arange(size, device=output.device)):
             return pyro.sample("obs", self.distribution(output, y), obs=y)
 
     @abstractmethod
@@ -114,6 +133,7 @@ class Gaussian(Likelihood):
 
     :param scale: standard deviation of the noise; the start when it is learned.
     :param learn_scale: train the scale (as ``log_scale``).
+    :raises ConfigError: unless ``scale`` is positive and finite.
 
     The metric is the mean squared error of an example.
     """
@@ -122,7 +142,7 @@ class Gaussian(Likelihood):
 
     def __init__(self, num_data: int, *, scale: float = 1.0, learn_scale: bool = False) -> None:
         super().__init__(num_data)
-        if not scale > 0:
+        if not (_is_finite(scale) and scale > 0):
             raise ConfigError(f"Gaussian: scale is {scale}; give a positive standard deviation")
         log_scale = torch.tensor(float(scale)).log()
         if learn_scale:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pyrosparse.errors import NetworkError, PriorError
+from pyrosparse.errors import NetworkError, PriorError, PyrosparseWarning
 from pyrosparse.layers import Site, axes, sparse_layers
 from pyrosparse.likelihoods import Likelihood
 from pyrosparse.poutine.parameters import expose
@@ -28,12 +29,13 @@ class SparseModel(nn.Module):
 
     ``model(x, y)`` is a Pyro model: it samples each weight at a site named after the parameter that it
     replaces (``fc1.weight``), runs the network with the draws, and observes ``y`` at the site ``obs``.
-    What has no prior (biases, normalisation, excluded layers) is trained as an ordinary parameter.
+    What has no prior (biases, normalisation, excluded layers) is trained as an ordinary parameter, unless it is
+    frozen (``requires_grad=False``). A layer whose weight is frozen gets no prior, and a warning names it.
 
     :param network: any module with linear, convolution or transposed convolution layers; it is copied.
     :param prior: prior of every weight that gets one.
     :param likelihood: see :mod:`pyrosparse.likelihoods`.
-    :param include: names of layers, or patterns such as ``"conv*"``; None means all.
+    :param include: names of layers, or patterns such as ``"conv*"``; None means all but frozen ones.
     :param exclude: names or patterns of layers that stay deterministic.
     :param priors: another prior for some layers, by name or pattern.
     :raises NetworkError: if nothing is left to sparsify, or a pattern fits no layer.
@@ -176,4 +178,30 @@ def _chosen(network: nn.Module, include: Iterable[str] | None, exclude: Iterable
     kept -= {n for p in exclude for n in _matching(p, layers)}
     if not kept:
         raise NetworkError("include and exclude leave no layer: there is nothing to sparsify")
+    if include is None:
+        kept = _without_frozen(layers, kept)
     return {name: module for name, module in layers.items() if name in kept}
+
+
+def _without_frozen(layers: Mapping[str, nn.Module], chosen: set[str]) -> set[str]:
+    """Leave out, with a word, layers whose weight the user has frozen."""
+    frozen = [
+        name
+        for name, module in layers.items()
+        if name in chosen and (weight := module._parameters.get("weight")) is not None
+        # of integers and complex numbers the prior says that it cannot serve them
+        if not weight.requires_grad and weight.is_floating_point()
+    ]
+    if len(frozen) == len(chosen):
+        raise NetworkError(
+            f"the weights of {', '.join(map(repr, frozen))} are frozen (requires_grad=False), and there is no other "
+            "layer to sparsify: name those that shall have a prior in include"
+        )
+    if frozen:
+        warnings.warn(
+            f"the weights of {', '.join(map(repr, frozen))} are frozen (requires_grad=False): these layers get no "
+            "prior and stay as they are. Name them in include to give them one, or in exclude if this is meant",
+            PyrosparseWarning,
+            stacklevel=4,
+        )
+    return chosen - set(frozen)

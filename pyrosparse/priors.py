@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pyrosparse import distributions as dist
 from pyrosparse.errors import PriorError
+from pyrosparse.text import nearest
 
 __all__ = ["ARD", "LogUniform", "Prior"]
 
@@ -52,10 +53,14 @@ class LogUniform(Prior):
     r"""Log-uniform prior on each weight, :math:`p(w) \propto 1/|w|` (Sparse VD: Molchanov et al., 2017).
 
     :param kl: form of the KL divergence, ``"exact"`` or ``"sigmoid"`` (the published approximation).
+    :raises PriorError: for another form, with the nearest one.
     """
 
     def __init__(self, *, kl: str = "exact") -> None:
         super().__init__()
+        forms = [form.value for form in dist.KLForm]
+        if kl not in forms:
+            raise PriorError(f"LogUniform: kl={kl!r} is unknown{nearest(str(kl), forms)}")
         self.kl = dist.KLForm(kl)
         # it has no parameters: one object serves every step
         self._made: dict[torch.Size, TorchDistributionMixin] = {}
@@ -79,8 +84,8 @@ class ARD(Prior):
 
     def __init__(self, precision: float | None = None, *, learn: bool = False) -> None:
         super().__init__()
-        if precision is not None and not (precision > 0 and math.isfinite(precision)):
-            raise PriorError(f"ARD: precision is {precision}; give a positive number, or None for empirical Bayes")
+        if precision is not None and not _is_positive(precision):
+            raise PriorError(f"ARD: precision is {precision!r}; give a positive number, or None for empirical Bayes")
         if learn:
             self.log_precision = nn.Parameter(torch.tensor(1.0 if precision is None else float(precision)).log())
         else:
@@ -90,3 +95,10 @@ class ARD(Prior):
     def distribution(self, shape: torch.Size) -> TorchDistributionMixin:  # noqa: D102
         precision = None if self.log_precision is None else self.log_precision.exp()
         return dist.ARDNormal(precision).expand(shape).to_event(len(shape))
+
+
+def _is_positive(value: object) -> bool:
+    try:
+        return not isinstance(value, str) and math.isfinite(value) and value > 0  # type: ignore[arg-type, operator]
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return False

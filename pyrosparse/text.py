@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Any
 
-__all__ = ["nearest", "size", "table"]
+__all__ = ["kind", "nearest", "size", "table"]
+
+
+def kind(distribution: Any) -> str:
+    """Name a distribution with what it is made of: ``Independent(Normal)``."""
+    base = getattr(distribution, "base_dist", None)
+    name = type(distribution).__name__
+    return name if base is None else f"{name}({kind(base)})"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

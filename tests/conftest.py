@@ -35,11 +35,6 @@ def fresh_state() -> Iterator[None]:
     torch.set_default_dtype(dtype)
 
 
-def data_folder() -> Path:
-    """The folder of data sets: $PYROSPARSE_DATA, else `shared/data` beside the repository."""
-    return Path(os.environ.get("PYROSPARSE_DATA") or REPOSITORY.parent / "shared" / "data")
-
-
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The folder that has pyproject.toml."""
@@ -48,8 +43,11 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def mnist_dir() -> Path:
-    """The folder with the four gzipped idx files of MNIST; the test is skipped where there is none."""
-    folder = data_folder() / "mnist"
+    """The folder with the four gzipped idx files of MNIST, $PYROSPARSE_DATA/mnist; the test is skipped without."""
+    root = os.environ.get("PYROSPARSE_DATA")
+    if not root:
+        pytest.skip("no MNIST: PYROSPARSE_DATA is not set; set it to the folder that has mnist/ in it")
+    folder = Path(root) / "mnist"
     if not any(folder.glob("train-images*.gz")):
         pytest.skip(f"MNIST is not at {folder}: set PYROSPARSE_DATA to the folder that has mnist/ in it")
     return folder

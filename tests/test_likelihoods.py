@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -90,8 +91,16 @@ def test_soft_labels_are_linear() -> None:
     torch.testing.assert_close(likelihood.log_prob(output, half), expected)
 
 
-def test_a_batch_larger_than_the_data_set_is_not_scaled_down() -> None:
-    assert observed(Categorical(3), torch.randn(B, C), torch.zeros(B, dtype=torch.int64))["scale"] == 1.0
+def test_a_batch_larger_than_the_data_set_is_refused_and_a_prediction_is_not() -> None:
+    with pytest.raises(DataError, match="batch has 7 examples.*num_data=3"):
+        Categorical(3).observe(torch.randn(B, C), torch.zeros(B, dtype=torch.int64))
+    assert observed(Categorical(3), torch.randn(B, C), None)["scale"] == 1.0
+    assert observed(Categorical(B), torch.randn(B, C), torch.zeros(B, dtype=torch.int64))["scale"] == 1.0
+
+
+def test_the_plate_has_the_places_in_the_batch() -> None:
+    trace = poutine.trace(Categorical(N).observe).get_trace(torch.randn(B, C), torch.zeros(B, dtype=torch.int64))
+    assert torch.equal(trace.nodes["data"]["value"], torch.arange(B))
 
 
 def test_means_and_errors() -> None:
@@ -147,14 +156,14 @@ def test_targets_that_do_not_fit_are_refused(case: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [Categorical, Gaussian, MultiLabel])
-@pytest.mark.parametrize("num_data", [0, -3, 2.5])
-def test_num_data_must_be_a_count(kind: type[Likelihood], num_data: float) -> None:
+@pytest.mark.parametrize("num_data", [0, -3, 2.5, float("nan"), float("inf"), None, "many"])
+def test_num_data_must_be_a_count(kind: type[Likelihood], num_data: Any) -> None:
     with pytest.raises(ConfigError, match=f"num_data is {num_data}"):
         kind(num_data=num_data)
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
-def test_the_noise_scale_must_be_positive(scale: float) -> None:
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf"), "wide", None])
+def test_the_noise_scale_must_be_positive(scale: Any) -> None:
     with pytest.raises(ConfigError, match="scale is"):
         Gaussian(N, scale=scale)
 

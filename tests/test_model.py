@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from pyrosparse import SparseModel
-from pyrosparse.errors import NetworkError, PriorError
+from pyrosparse.errors import NetworkError, PriorError, PyrosparseWarning
 from pyrosparse.guides import AutoSparse
 from pyrosparse.likelihoods import Categorical, Gaussian
 from pyrosparse.models import lenet_5_caffe, mlp
@@ -261,6 +261,23 @@ def test_copies_and_states() -> None:
 def test_names_that_fit_nothing_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(NetworkError, match=message):
         model_of(lenet_5_caffe(channels=(2, 3), hidden=4), **options)
+
+
+def test_frozen_layers_get_no_prior_and_a_word() -> None:
+    network = mlp((4, 5, 3))
+    network.fc1.weight.requires_grad_(False)
+    network.fc2.bias.requires_grad_(False)
+    with pytest.warns(PyrosparseWarning, match=r"weights of 'fc1' are frozen") as caught:
+        model = model_of(network)
+    assert caught[0].filename != SparseModel.__init__.__code__.co_filename
+    assert list(model.sites) == ["fc2.weight"]
+    assert [name for name, _ in model.trained_parameters()] == ["network.fc1.bias"]
+    # asked for by name, or left out by name: no word
+    assert list(model_of(network, include=["fc*"]).sites) == ["fc1.weight", "fc2.weight"]
+    assert list(model_of(network, exclude=["fc1"]).sites) == ["fc2.weight"]
+    network.fc2.weight.requires_grad_(False)
+    with pytest.raises(NetworkError, match="'fc1', 'fc2' are frozen.*name those"):
+        model_of(network)
 
 
 def test_unknown_site_suggests_the_nearest() -> None:

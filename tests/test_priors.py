@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pyro
 import pytest
@@ -55,8 +56,10 @@ def test_log_uniform_forms() -> None:
     for form, value in (("exact", 0.4267), ("sigmoid", 0.4312)):
         p = LogUniform(kl=form).distribution(torch.Size([1]))
         assert float(torch.distributions.kl_divergence(q, p)) == pytest.approx(value, abs=1e-4)
-    with pytest.raises(ValueError, match="nonsense"):
-        LogUniform(kl="nonsense")
+    with pytest.raises(PriorError, match="kl='sigmod' is unknown; did you mean 'sigmoid'"):
+        LogUniform(kl="sigmod")
+    with pytest.raises(PriorError, match="known: exact, sigmoid"):
+        LogUniform(kl=None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("learn", [False, True])
@@ -90,8 +93,8 @@ def test_precisions_are_saved_and_moved() -> None:
     assert ARD().state_dict() == {}
 
 
-@pytest.mark.parametrize("precision", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_precision_must_be_positive(precision: float) -> None:
+@pytest.mark.parametrize("precision", [0.0, -1.0, float("nan"), float("inf"), "a", "2.0", [1.0, 2.0]])
+def test_a_precision_must_be_positive(precision: Any) -> None:
     with pytest.raises(PriorError, match="precision is"):
         ARD(precision)
 

@@ -2,10 +2,11 @@
 
 :func:`save` and :func:`load` are the way in; :func:`info` says what every byte of a file is for,
 :func:`quantise` rounds a pruned network as :func:`save` does, and :func:`read_tensors` reads a file whose
-network's class is not at hand. The stations inside, in the order in which the data passes them:
-``precision`` (steps and integers), ``codecs`` (ways to send a tensor), ``integers`` and ``mask`` (what codecs
-are made of), ``stream`` (the range coder), ``architecture`` (the network's layers), ``container`` (the frame
-of the file), ``decode`` and ``template`` (the way back), ``fileinfo`` (what every byte is for).
+network's class is not at hand. The stations inside, in the order in which the data passes them: ``choice``
+(of the step, by validation data), ``precision`` and ``distortion`` (steps and integers), ``codecs`` (ways to
+send a tensor), ``integers``, ``mask``, ``adaptive`` and ``logistic`` (what codecs are made of), ``stream``
+(the range coder), ``architecture`` (the network's layers), ``container`` (the frame of the file), ``decode``
+and ``template`` (the way back), ``fileinfo`` (what every byte is for).
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from pyrosparse.coding.architecture import register
 from pyrosparse.coding.aware import quantise_aware
 from pyrosparse.coding.fileinfo import FileInfo, LayerInfo
 from pyrosparse.coding.precision import quantise
-from pyrosparse.coding.psz import C_GRID, encoded_size, info, load, read_tensors, save
+from pyrosparse.coding.psz import C_GRID, RATE_GRID, encoded_size, info, load, read_tensors, save
 
 __all__ = [
     "C_GRID",
+    "RATE_GRID",
     "FileInfo",
     "LayerInfo",
     "encoded_size",

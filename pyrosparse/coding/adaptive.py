@@ -34,10 +34,10 @@ LONGEST_LAG = 1 << 16
 LEARNT_RATES = -1  # rates of lines are learnt from the lines nearby; else bits of the counts that are sent
 RATES = (LEARNT_RATES, 0, 1)
 HEADS = (0, 1, 2, 3, 4)  # mantissa bits of a magnitude that have planes of their own
-MOST_PLANES = 128
+MOST_PLANES = 256
 WIDEST = 24  # bits of a magnitude below its class
 FIRST_BLOCK, LARGEST_BLOCK = 24, 1 << 15
-TRIAL_LINES, TRIAL = 512, 1 << 16  # lines and entries on which the walk is chosen
+TRIAL_LINES, TRIAL = 320, 1 << 16  # lines and entries on which the walk is chosen
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def code_adaptive(
     height, width = reversed(shape) if walk.turned else shape
     matrix = None if levels is None else (levels.T if walk.turned else levels)
     positions = places if walk.turned and places is not None else np.arange(height, dtype=np.int64)
-    lines = code_alive(stream, None if matrix is None else matrix.any(axis=1), height)
-    across = code_alive(stream, None if matrix is None else matrix.any(axis=0), width)
+    lines = code_alive(stream, None if matrix is None else np.any(matrix, axis=1), height)
+    across = code_alive(stream, None if matrix is None else np.any(matrix, axis=0), width)
     inner = None if matrix is None else matrix[np.ix_(lines, across)]
     size = (int(lines.sum()), int(across.sum()))
     if not feasible(*size):
@@ -293,11 +293,11 @@ def _code_magnitudes(stream: Stream, rest: Ints | None, mask: Small, grid: _Grid
         chosen = chosen[bits != 0]
         reached[chosen] += 1
     del alive, crowd, line, place
-    reached = reached.astype(np.int64)
-    width = width_of(reached, head)
+    found = reached.astype(np.int64)
+    width = width_of(found, head)
     if width.max() > WIDEST:
         raise DamagedStreamError("a weight out of range")
-    out = first_of(reached, head)
+    out = first_of(found, head)
     for size in np.unique(width[width > 0]):  # bits below the class, shortest first
         wide = width == size
         low = None if rest is None else rest[wide] - out[wide]
@@ -325,41 +325,44 @@ def _around(bits: Small, grid: _Grid, line: Indices, place: Indices) -> Small:
 
 def find_walk(levels: NDArray[np.int32], *, places: Ints | None = None) -> Walk | None:
     """Choose the walk by trial, on part of the matrix where it is large; None if it has too many lines."""
-    tries: list[tuple[Walk, NDArray[np.int32], _Grid]] = []
-    for turned in (False, True):
-        matrix = levels.T if turned else levels
-        lines, across = matrix.any(axis=1), matrix.any(axis=0)
-        if not lines.any() or not feasible(int(lines.sum()), int(across.sum())):
-            continue
-        positions = (places if turned and places is not None else np.arange(len(matrix)))[lines]
-        part = matrix[np.ix_(lines, across)]
-        first = max(0, len(part) - TRIAL_LINES) // 2
-        part, positions = part[first : first + TRIAL_LINES], positions[first : first + TRIAL_LINES]
-        part = part[:, :: -(-part.size // TRIAL)]  # evenly spaced places
-        mask = part != 0
-        if not mask.any():
-            continue
-        walks = [Walk(turned, lag) for lag in (0, 1, *_lags(mask, positions))]
-        walks += [replace(walks[0], rates=0), replace(walks[0], rates=1)]
-        tries += [(walk, part, _Grid(positions, walk.lag)) for walk in walks]
-    if not tries:
+    halves = {turned: _part(levels, turned, places) for turned in (False, True)}
+    parts = {turned: half for turned, half in halves.items() if half is not None}
+    if not parts:
         return None
 
-    def mask_cost(stream: Stream, choice: tuple[Walk, NDArray[np.int32], _Grid]) -> None:
-        walk, part, grid = choice
-        _code_mask(stream, part != 0, (part.shape[0], part.shape[1]), grid, walk.rates)
+    def mask_cost(stream: Stream, walk: Walk) -> None:
+        part, positions = parts[walk.turned]
+        size = (part.shape[0], part.shape[1])
+        _code_mask(stream, part != 0, size, _Grid(positions, walk.lag), walk.rates)
 
-    walk, part, grid = cheapest(tries, mask_cost)
+    walk = cheapest([Walk(turned, lag) for turned in parts for lag in (0, 1)], mask_cost)
+    part, positions = parts[walk.turned]
+    found = [replace(walk, lag=lag) for lag in _lags(part != 0, positions)]
+    walk = cheapest([walk, *found, *(replace(walk, lag=0, rates=rates) for rates in (0, 1))], mask_cost)
+    grid, padded = _Grid(positions, walk.lag), np.vstack([part != 0, np.zeros((1, part.shape[1]), bool)])
     rest = np.abs(part[part != 0].astype(np.int64)) - 1
-    padded = np.vstack([part != 0, np.zeros((1, part.shape[1]), bool)]).astype(np.int8)
 
     def cost(stream: Stream, head: int) -> None:
-        _code_magnitudes(stream, rest, padded, grid, head)
+        _code_magnitudes(stream, rest, padded.astype(np.int8), grid, head)
 
     largest = int(np.abs(levels).max()) - 1
     heads = [h for h in HEADS if h == 0 or largest >= 1 << h]
     heads = [h for h in heads if class_of(np.array([largest]), h)[0] <= MOST_PLANES]
     return replace(walk, head=cheapest(heads, cost))
+
+
+def _part(levels: NDArray[np.int32], turned: bool, places: Ints | None) -> tuple[NDArray[np.int32], Ints] | None:
+    """Lines in a row and evenly spaced places across them, few enough for a trial; and the lines' positions."""
+    matrix = levels.T if turned else levels
+    lines, across = matrix.any(axis=1), matrix.any(axis=0)
+    if not feasible(int(lines.sum()), int(across.sum())):
+        return None
+    positions = (places if turned and places is not None else np.arange(len(matrix)))[lines]
+    part = matrix[np.ix_(lines, across)]
+    first = max(0, len(part) - TRIAL_LINES) // 2
+    part = part[first : first + TRIAL_LINES]
+    part = part[:, :: max(1, -(-part.size // TRIAL))]
+    return (part, positions[first : first + TRIAL_LINES]) if part.any() else None
 
 
 class _Record(Meter):

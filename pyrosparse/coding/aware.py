@@ -11,10 +11,11 @@ from torch.func import functional_call
 
 from pyrosparse.coding.precision import layer_steps
 from pyrosparse.errors import ConfigError
+from pyrosparse.infer.check import check_data, check_validation
 from pyrosparse.infer.evaluate import Batches, evaluate_function
 from pyrosparse.infer.schedules import Schedule, linear_decay
 from pyrosparse.infer.train import Best, descend
-from pyrosparse.likelihoods import Categorical, Likelihood
+from pyrosparse.likelihoods import Likelihood
 from pyrosparse.pruning.pruned import Pruned
 
 __all__ = ["quantise_aware"]
@@ -44,35 +45,37 @@ def quantise_aware(
     :param epochs: passes over the data.
     :param lr: learning rate of Adam in units of each layer's step.
     :param lr_schedule: factor on it by the progress of the run; linear to 0 when None.
-    :param likelihood: labels with logits when None.
+    :param likelihood: ``pruned.likelihood`` when None, or else labels with logits; left as it is, and not trained.
     :param val_loader: validation data: with it the best epoch is returned, which may be the start.
     :param progress: whether to show a bar.
     :returns: the same with trained weights that are multiples of the steps: save it with the same ``c``.
+    :raises DataError: if the data do not fit the network or the likelihood; nothing is trained then.
     """
     if not c > 0:
         raise ConfigError(f"quantise_aware: c is {c}; give a positive number of posterior standard deviations")
     network = deepcopy(pruned.network)
-    model = likelihood or Categorical(num_data=1)
+    # a rate in units of quantisation steps means nothing to a likelihood's own parameters: they stay
+    model = pruned.chosen_likelihood(likelihood).requires_grad_(False)
+    device = next(network.parameters()).device
+    check_data(network, model, loader, device=device)
+    if val_loader is not None:
+        check_validation(network, model, val_loader, device=device)
     steps = layer_steps({k: v.detach().cpu() for k, v in network.state_dict().items()}, pruned.sigma, c)
     weights = {site: network.get_parameter(site) for site in steps}
     alive = {site: weight.detach() != 0 for site, weight in weights.items()}
     optimizer = torch.optim.Adam(_groups(network, steps, lr))
-    best = Best()
 
     def run(x: Tensor) -> Tensor:
         rounded = {s: _round(w * alive[s], steps[s]) for s, w in weights.items()}
         return functional_call(network, rounded, (x,))
 
-    def validate() -> float | None:
-        if val_loader is None:
-            return None
+    def error() -> float:
+        assert val_loader is not None
         network.eval()
-        device = next(network.parameters()).device
-        error = evaluate_function(run, val_loader, model, device).error
-        best.offer(error, network.state_dict())
-        return error
+        return evaluate_function(run, val_loader, model, device).error
 
-    validate()
+    best = Best(None if val_loader is None else error, network)
+    best.look()
     descend(
         network,
         lambda x, y: -model.log_prob(run(x), y).mean(),
@@ -80,18 +83,19 @@ def quantise_aware(
         loader,
         epochs=epochs,
         lr_schedule=lr_schedule or linear_decay(hold=0.0),
-        validate=validate,
+        validate=best.look,
+        metric=model.metric,
         label="quantise",
         progress=progress,
     )
-    if best.state is not None:
-        network.load_state_dict(best.state)
+    best.restore()
     with torch.no_grad():
         for site, weight in weights.items():
             weight.copy_(_round(weight * alive[site], steps[site]))
     report = copy(pruned.report)
-    report.error = best.error if best.state is not None else None
-    return replace(pruned, network=network.eval(), report=report)
+    report.error = best.error
+    kept = pruned.likelihood if likelihood is None else deepcopy(likelihood)
+    return replace(pruned, network=network.eval(), report=report, likelihood=kept)
 
 
 def _round(weight: Tensor, step: float) -> Tensor:

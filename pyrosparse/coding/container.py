@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyrosparse.errors import CorruptFileError, ExportError, NewerFileError
+from pyrosparse.errors import CorruptFileError, DataError, ExportError, NewerFileError
 
-__all__ = ["MAGIC", "VERSION", "Frame", "pack", "read", "replacing", "unpack", "write"]
+__all__ = ["MAGIC", "VERSION", "Frame", "pack", "read", "read_bytes", "replacing", "unpack", "write"]
 
 MAGIC = b"PSZ"
 VERSION = 1
@@ -148,9 +148,25 @@ def _read_varint(data: bytes, start: int, end: int, path: str | os.PathLike[str]
 def read(path: str | os.PathLike[str]) -> Frame:
     """Read and check a file.
 
-    :raises CorruptFileError: if it is not a whole ``.psz`` file; a missing file is a ``FileNotFoundError``.
+    :raises CorruptFileError: if it is not a whole ``.psz`` file.
+    :raises DataError: if there is no such file, or it cannot be read.
     """
-    return unpack(Path(path).read_bytes(), path)
+    return unpack(read_bytes(path), path)
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read the bytes of a file.
+
+    :raises DataError: if there is none, it is a folder, or the operating system refuses.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}: write one with pyrosparse.save, or look at the path") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path} is a folder: give the .psz file itself") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:

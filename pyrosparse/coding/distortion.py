@@ -12,7 +12,7 @@ __all__ = ["weigh_rate"]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-PASSES = 3
+PASSES = 2
 
 
 def weigh_rate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pyrosparse.coding.decode import decode, open_stream, read_specs
 from pyrosparse.errors import CorruptFileError
 from pyrosparse.text import size, table
 
-__all__ = ["FileInfo", "LayerInfo", "describe", "share_bytes"]
+__all__ = ["FileInfo", "LayerInfo", "describe", "entropy_bits", "share_bytes"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class FileInfo:
     sections: dict[str, int]
     layers: list[LayerInfo]
     architecture: bool
-    rate_weight: float | None = None
+    rate_weight: float | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain JSON types."""
@@ -147,7 +147,7 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
             bytes=0,
             mask_bits=stream.lengths.get(f"{name} mask", 0.0),
             value_bits=stream.lengths.get(name, 0.0) + stream.lengths.get(f"{name} values", 0.0),
-            entropy_bits=_entropy_bits(content) if content.step else 0.0,
+            entropy_bits=entropy_bits(content) if content.step else 0.0,
         )
     layers = [found[name] for name in shapes]
     shares = share_bytes(stream.lengths, len(frame.payload))
@@ -182,7 +182,7 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
     )
 
 
-def _entropy_bits(content: Content) -> float:
+def entropy_bits(content: Content) -> float:
     """Order-0 entropy of mask and values in bits: what independent draws cost."""
     levels = content.levels.reshape(-1)
     total = _order0(np.array([np.count_nonzero(levels), np.count_nonzero(levels == 0)]))

@@ -108,7 +108,7 @@ class Mixer:
         self._probabilities = squash(self._weights @ features >> 16)
         return self._probabilities
 
-    def learn(self, bits: Ints) -> None:
+    def learn(self, bits: NDArray[np.int8]) -> None:
         """Take in the bits that the last prediction was for."""
         p = self._probabilities
         surprise = (bits.astype(np.int64) << 22) - p

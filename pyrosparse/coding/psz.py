@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from pyrosparse.coding import architecture, container
+from pyrosparse.coding.choice import C_GRID, RATE_GRID, choose
 from pyrosparse.coding.codecs import DTYPES, Content, index_of, send, shortest
 from pyrosparse.coding.decode import build, read_specs, read_state, sequence
 from pyrosparse.coding.fileinfo import FileInfo, describe
-from pyrosparse.coding.choice import C_GRID, RATE_GRID, choose
 from pyrosparse.coding.precision import Plan, make_plan
 from pyrosparse.coding.stream import Writer
 from pyrosparse.coding.template import fill
@@ -53,12 +52,12 @@ def save(
     :param tolerance: how much the validation error may rise, in the units of the error (0.001 is a tenth of
         a percentage point of accuracy).
     :param sigma: posterior standard deviations by parameter name (0 where pruned), for a plain module.
-    :param likelihood: a likelihood that measures the error; the default of :func:`pyrosparse.infer.evaluate`
-        otherwise.
+    :param likelihood: a likelihood that measures the error; when ``None`` that of the pruned network, or else the
+        default of :func:`pyrosparse.infer.evaluate`.
     :param bias_bits: bits of a bias with one scale a tensor; ``None``: half the step of the layer's weights.
     :param rate_weight: how much length counts against error in the choice of each weight's integer: each
         takes the one with the least ``(w − kΔ)²/2σ² + rate_weight · nats(k)``, where 0 rounds to the nearest
-        and 1 trades a nat of error for a nat of file. ``None``: the one of 0, 0.05, 0.1, 0.2, 0.4 that, with
+        and 1 trades a nat of error for a nat of file. ``None``: the one of 0, 0.03, 0.06, 0.1, 0.15 that, with
         a ``c`` of the grid no larger than the one above, gives the smallest file within the ``tolerance``; 0
         if there is no ``val_loader``.
     :return: what was written, byte by byte.
@@ -66,6 +65,8 @@ def save(
     :raises ExportError: if the file cannot be written; nothing half-written is left.
     """
     module, sigma, original = _contents_of(network, sigma)
+    if not isinstance(network, nn.Module):
+        likelihood = network.chosen_likelihood(likelihood)
     if sigma is None:
         c, rate_weight = None, 0.0
     elif val_loader is not None and (c is None or rate_weight is None):
@@ -132,7 +133,7 @@ def info(path: str | os.PathLike[str]) -> FileInfo:
 
     :raises CorruptFileError: the file is truncated, altered or not a ``.psz`` file.
     """
-    return describe(path, Path(path).read_bytes())
+    return describe(path, container.read_bytes(path))
 
 
 def encode(network: nn.Module, plan: Plan, original_parameters: int) -> bytes:

@@ -17,8 +17,8 @@ __all__ = ["TensorLoader"]
 class TensorLoader:
     """Iterate over ``(x, y)`` in batches without leaving the device that holds the data.
 
-    One pass of a shuffled loader draws one permutation from torch's global generator, so that a run
-    that restores the generator's state sees the same batches again.
+    One pass draws its permutation, and then the shifts of all its images, from torch's global generator
+    as it starts, so that a run that restores the generator's state sees the same batches again.
 
     :param x: inputs, shape ``(N, ...)``.
     :param y: targets, shape ``(N,)`` (labels) or ``(N, C)`` (soft labels, regression targets).
@@ -71,16 +71,31 @@ class TensorLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         n = self.x.shape[0]
-        order = torch.randperm(n).to(self.x.device) if self.shuffle else None
+        order, shifts = self._drawn()
         padded = F.pad(self.x, (self.shift,) * 4) if self.shift else None
         for start in range(0, self.num_data, self.batch_size):
             stop = min(start + self.batch_size, n)
             rows = slice(start, stop) if order is None else order[start:stop]
-            if padded is None:
+            if padded is None or shifts is None:
                 x, y = self.x[rows], self.y[rows]
                 yield x, (y if self._targets is None else self._targets[0, rows])
             else:
-                yield self._shifted(padded, rows)
+                yield self._shifted(padded, rows, shifts[start:stop])
+
+    def _drawn(self) -> tuple[Tensor | None, Tensor | None]:
+        """Order of the examples and shift of each place in it, None where there is none of them.
+
+        They are drawn on the CPU, where the generator is the same for every device, and go to the device in
+        one transfer: a transfer for each batch would make every step wait for it.
+        """
+        n = self.x.shape[0]
+        drawn = [torch.randperm(n)] if self.shuffle else []
+        if self.shift:
+            drawn.append(torch.randint((2 * self.shift + 1) ** 2, (n,)))
+        if not drawn:
+            return None, None
+        there = torch.stack(drawn).to(self.x.device)
+        return (there[0] if self.shuffle else None), (there[-1] if self.shift else None)
 
     def soften(self, teacher: nn.Module, *, weight: float = 0.7, temperature: float = 2.0) -> TensorLoader:
         """Mix the labels with a teacher's opinion: ``(1 − a)·onehot(y) + a·softmax(teacher(x)/T)``.
@@ -134,12 +149,11 @@ class TensorLoader:
             parts.append((1.0 - weight) * hard + weight * soft)
         return torch.cat(parts)
 
-    def _shifted(self, padded: Tensor, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
+    def _shifted(self, padded: Tensor, rows: slice | Tensor, shift_id: Tensor) -> tuple[Tensor, Tensor]:
         images = padded[rows]
         b, c = images.shape[:2]
         h, w = self.x.shape[-2:]
         side = 2 * self.shift + 1
-        shift_id = torch.randint(side * side, (b,)).to(images.device)
         dy, dx = shift_id // side, shift_id % side
         row = torch.arange(h, device=images.device) + dy[:, None]
         col = torch.arange(w, device=images.device) + dx[:, None]

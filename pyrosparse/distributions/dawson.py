@@ -4,7 +4,7 @@ With ``r = 1/alpha``, ``u = (r/2)^(1/2)`` and ``q = a r / (1 + a r)``::
 
     2 * integral_0^u F(t) dt = 1/2 * log(1 + r * W(q)),      u * F(u) = q * R(q)
 
-Coefficients (constant first) and errors are the output of ``benchmarks/kl_rational.py``.
+Coefficients (constant first) and errors are the output of ``tools/kl_rational.py``.
 """
 
 from __future__ import annotations

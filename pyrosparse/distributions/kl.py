@@ -243,8 +243,9 @@ def kl_log_uniform(log_alpha: Tensor) -> Tensor:
     """Exact KL to the log-uniform prior, 0 at alpha = infinity, in nats.
 
     ``2 * integral_0^u F(t) dt``, ``u = (2 alpha)^(-1/2)``, F the Dawson function; gradient ``-u F(u)``. Error
-    relative to max(1, KL) below 1e-6 in float32 and 1e-11 in float64 for log_alpha in [-20, 20]; finite from
-    -100 to 100 (where 1/alpha leaves the range of float32, below -88, the value stays at 44.4).
+    relative to max(1, KL) below 1e-6 in float32 and 1e-11 in float64 for log_alpha in [-20, 20], and of the
+    gradient, absolute, at most 5.3e-6 and 2e-12. Finite from -100 to 100 (where 1/alpha leaves the range of
+    float32, below -88, the value stays at 44.4).
     Shape of ``log_alpha``; differentiable once.
     """
     return _of_log_alpha(log_alpha, exact)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from pyrosparse.errors import ExportError
+
+if TYPE_CHECKING:
+    from pyrosparse.pruning.pruned import Pruned
 
 __all__ = ["Exported"]
 
@@ -36,14 +39,27 @@ class Exported:
         return {"path": str(self.path), "bytes": self.bytes, "difference": self.difference}
 
 
-def on_cpu(network: nn.Module, example: Tensor) -> tuple[nn.Module, Tensor]:
+def module_of(network: Pruned | nn.Module) -> nn.Module:
+    """Return the module of what :func:`pyrosparse.prune` has returned; a module is its own.
+
+    :raises ExportError: for anything else.
+    """
+    found = network if isinstance(network, nn.Module) else getattr(network, "network", None)
+    if not isinstance(found, nn.Module):
+        raise ExportError(
+            f"network is a {type(network).__name__}: give a torch.nn.Module, or what pyrosparse.prune gave"
+        )
+    return found
+
+
+def on_cpu(network: Pruned | nn.Module, example: Tensor) -> tuple[nn.Module, Tensor]:
     """Return a copy in evaluation mode and the example, both on the CPU, with at least two rows."""
     if not isinstance(example, Tensor) or example.dim() == 0 or example.shape[0] == 0:
         raise ExportError("the example must be a batch as the network takes it: a tensor with a row or more")
     example = example.detach().cpu()
     if example.shape[0] == 1:  # a batch of one would be taken for a constant
         example = torch.cat([example, example])
-    return copy.deepcopy(network).cpu().eval(), example
+    return copy.deepcopy(module_of(network)).cpu().eval(), example
 
 
 def compare(expected: Tensor, actual: Tensor, path: Path) -> float:

@@ -7,6 +7,7 @@ import io
 import os
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +16,21 @@ from pyrosparse.coding.container import write
 from pyrosparse.errors import ExportError
 from pyrosparse.export.files import Exported, compare, on_cpu
 
+if TYPE_CHECKING:
+    from pyrosparse.pruning.pruned import Pruned
+
 __all__ = ["export_onnx"]
 
 OPSET = 17
 LARGEST = 1 << 31  # bytes: what one protobuf message may hold
 
 
-def export_onnx(network: nn.Module, path: str | os.PathLike[str], example: Tensor, *, check: bool = True) -> Exported:
+def export_onnx(
+    network: Pruned | nn.Module, path: str | os.PathLike[str], example: Tensor, *, check: bool = True
+) -> Exported:
     """Write a network as ONNX, with input ``input``, output ``output`` and a free batch axis.
 
-    :param network: a real-valued network with one tensor in and one out.
+    :param network: a real-valued network with one tensor in and one out, or what :func:`pyrosparse.prune` gave.
     :param path: the file; weights are inside it, not beside it.
     :param example: a batch as the network takes it, shape ``(B, ...)``.
     :param check: run the file in ONNX Runtime, where it is installed, on the example and on one row of it,
@@ -37,10 +43,10 @@ def export_onnx(network: nn.Module, path: str | os.PathLike[str], example: Tenso
     for package in ("onnx", "onnxscript"):
         if importlib.util.find_spec(package) is None:
             raise ExportError(f"ONNX export needs the package {package}: pip install 'pyrosparse[onnx]'")
-    network, example = on_cpu(network, example)
-    if example.is_complex() or any(p.is_complex() for p in network.parameters()):
+    module, example = on_cpu(network, example)
+    if example.is_complex() or any(p.is_complex() for p in module.parameters()):
         raise ExportError("ONNX has no complex layers; export a complex network with export_torch")
-    if sum(v.numel() * v.element_size() for v in network.state_dict().values()) >= LARGEST:
+    if sum(v.numel() * v.element_size() for v in module.state_dict().values()) >= LARGEST:
         raise ExportError(f"{path}: a network of 2 GB and more does not fit into one ONNX file")
     buffer = io.BytesIO()
     try:
@@ -48,7 +54,7 @@ def export_onnx(network: nn.Module, path: str | os.PathLike[str], example: Tenso
             # The TorchScript exporter is deprecated in favour of one that takes 15 s to start.
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                network,
+                module,
                 (example,),
                 buffer,  # type: ignore[arg-type]
                 dynamo=False,
@@ -60,7 +66,7 @@ def export_onnx(network: nn.Module, path: str | os.PathLike[str], example: Tenso
     except Exception as error:  # exporters raise whatever the operation at hand raises
         raise ExportError(f"{path}: the network has no ONNX form: {error}") from error
     data = buffer.getvalue()
-    difference = _difference(network, data, example, path) if check else None
+    difference = _difference(module, data, example, path) if check else None
     write(path, data)
     return Exported(path, len(data), difference)
 

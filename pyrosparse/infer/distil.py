@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from pyrosparse.data.loader import TensorLoader
 from pyrosparse.errors import DataError
+from pyrosparse.infer.check import check_batch
 from pyrosparse.infer.evaluate import Batches
+from pyrosparse.likelihoods import Categorical
 
 __all__ = ["TaughtLoader", "softened"]
 
@@ -31,23 +33,29 @@ def softened(loader: Batches, teacher: nn.Module, weight: float, temperature: fl
 
 
 class TaughtLoader:
-    """A loader whose labels are softened batch by batch."""
+    """A loader whose labels are softened batch by batch; those of the first pass are checked."""
 
     def __init__(self, loader: Batches, teacher: nn.Module, *, weight: float, temperature: float) -> None:
         self.loader = loader
         self.teacher = deepcopy(teacher).eval()
         self.weight = weight
         self.temperature = temperature
+        self._checked = False
 
     def __len__(self) -> int:
         return len(self.loader)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         device = next(self.teacher.parameters()).device
-        for x, y in self.loader:
+        labels = Categorical(num_data=1)
+        for batch, (x, y) in enumerate(self.loader, 1):
+            if y.is_floating_point():
+                raise DataError(f"a teacher needs labels of shape (B,), and the loader gives {y.dtype}")
+            if not self._checked:
+                # on a GPU a label without a class would end the whole process
+                check_batch(labels, x, y, batch, network=self.teacher)
             x, y = x.to(device), y.to(device)  # noqa: PLW2901
             with torch.no_grad():
                 soft = torch.softmax(self.teacher(x) / self.temperature, -1)
-            if y.is_floating_point():
-                raise DataError(f"a teacher needs labels of shape (B,), and the loader gives {y.dtype}")
             yield x, (1.0 - self.weight) * F.one_hot(y.long(), soft.shape[-1]).to(soft) + self.weight * soft
+        self._checked = True

@@ -17,7 +17,8 @@ from pyro.util import check_model_guide_match, warn_if_nan
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyrosparse.errors import FitError, PyrosparseWarning
+from pyrosparse.errors import ConfigError, FitError, PyrosparseWarning
+from pyrosparse.text import kind, nearest
 
 __all__ = ["ELBOTerms", "SparseELBO"]
 
@@ -49,9 +50,10 @@ class SparseELBO(TraceMeanField_ELBO):
     names the site. With ``kl_scale = 1`` and no ``site_scale`` the loss is that of Pyro's
     ``TraceMeanField_ELBO``, and it can stand wherever Pyro takes a loss.
 
-    :param kl_scale: β, the weight of all KL terms; may be changed between steps.
+    :param kl_scale: β, the weight of all KL terms, not negative; may be changed between steps.
     :param site_scale: β_s, a further weight by site; 1 for sites that are not named.
     :param num_particles: passes averaged in one estimate.
+    :raises ConfigError: at a pass, for a weight that is negative or NaN; at the first one, for a site that is none.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class SparseELBO(TraceMeanField_ELBO):
     def _particle(
         self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Tensor, ELBOTerms]:
+        self._check_weights()
         q = poutine.trace(guide).get_trace(*args, **kwargs)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
         pair = (id(model), id(guide))
@@ -106,9 +109,12 @@ class SparseELBO(TraceMeanField_ELBO):
             # once for each pair: sites that only one of the two has are the commonest mistake, and a draw
             # without a gradient would train wrongly without a word
             check_model_guide_match(p, q)
-            for site in q.nodes.values():
-                if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site):
-                    _check_reparameterised(site)
+            latent = {name: site for name, site in q.nodes.items() if _is_latent(site)}
+            for site in latent.values():
+                _check_reparameterised(site)
+            for name in self.site_scale:
+                if name not in latent:
+                    raise ConfigError(f"site_scale: the guide has no site {name!r}{nearest(name, latent)}")
             self._checked.add(pair)
 
         log_likelihood: Any = 0.0
@@ -137,11 +143,23 @@ class SparseELBO(TraceMeanField_ELBO):
         detached = log_likelihood.detach() if isinstance(log_likelihood, Tensor) else torch.tensor(log_likelihood)
         return loss, ELBOTerms(detached, kls)
 
+    def _check_weights(self) -> None:
+        """Refuse weights that would turn a penalty into a reward, or everything into NaN."""
+        for site, weight in self.site_scale.items():
+            if not weight >= 0:
+                raise ConfigError(f"site_scale[{site!r}] is {weight!r}; give a number of at least 0")
+        if not self.kl_scale >= 0:
+            raise ConfigError(f"kl_scale is {self.kl_scale!r}; give a number of at least 0")
+
+
+def _is_latent(site: Any) -> bool:
+    return bool(site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site))
+
 
 def _check_reparameterised(site: Mapping[str, Any]) -> None:
     if not getattr(site["fn"], "has_rsample", False):
         raise FitError(
-            f"site {site['name']!r}: draws of {_kind(site['fn'])} carry no gradient, and this ELBO has no other way to "
+            f"site {site['name']!r}: draws of {kind(site['fn'])} carry no gradient, and this ELBO has no other way to "
             "one; use a reparameterised distribution in the guide, or pyro.infer.TraceGraph_ELBO"
         )
 
@@ -164,7 +182,7 @@ def _kl(name: str, q_site: Mapping[str, Any], p_site: Mapping[str, Any]) -> Tens
         kl = kl_divergence(q, p)
     except NotImplementedError as error:
         warnings.warn(
-            f"site {name!r}: no registered KL divergence from {_kind(q)} to {_kind(p)} "
+            f"site {name!r}: no registered KL divergence from {kind(q)} to {kind(p)} "
             f"({error or 'event dimensions differ'}); it is estimated at the draw instead. Give both "
             "the same event dimensions, or register one with torch.distributions.kl.register_kl",
             PyrosparseWarning,
@@ -174,9 +192,3 @@ def _kl(name: str, q_site: Mapping[str, Any], p_site: Mapping[str, Any]) -> Tens
         log_p = scale_and_mask(p.log_prob(p_site["value"]), p_site["scale"], p_site["mask"])
         return log_q.sum() - log_p.sum()
     return scale_and_mask(kl, q_site["scale"], q_site["mask"]).sum()
-
-
-def _kind(distribution: Any) -> str:
-    base = getattr(distribution, "base_dist", None)
-    kind = type(distribution).__name__
-    return kind if base is None else f"{kind}({_kind(base)})"

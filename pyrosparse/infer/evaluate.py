@@ -11,9 +11,16 @@ from torch import Tensor, nn
 from pyrosparse.errors import DataError
 from pyrosparse.likelihoods import Categorical, Likelihood
 
-__all__ = ["Metrics", "evaluate", "evaluate_function"]
+__all__ = ["Metrics", "evaluate", "evaluate_function", "written"]
 
 Batches = Iterable[tuple[Tensor, Tensor]]
+# metrics that are fractions of what is wrong: only these can be said in percent
+_RATES = {"error", "label error"}
+
+
+def written(error: float, metric: str) -> str:
+    """Write an error for people: a fraction in percent, anything else as it is."""
+    return f"{100 * error:.2f} %" if metric in _RATES else f"{error:.4g}"
 
 
 @dataclass(frozen=True)
@@ -23,15 +30,22 @@ class Metrics:
     :param error: mean of the likelihood's error: for labels the fraction of wrong ones, between 0 and 1.
     :param log_likelihood: mean log-likelihood of an example in nats.
     :param count: number of examples.
+    :param metric: what the error is, in the words of the likelihood.
     """
 
     error: float
     log_likelihood: float
     count: int
+    metric: str = "error"
 
     @property
     def accuracy(self) -> float:
-        """1 − error: for labels the fraction of right ones."""
+        """1 − error: the fraction of right labels.
+
+        :raises DataError: where the error is no fraction of wrong labels, such as a mean squared error.
+        """
+        if self.metric != "error":
+            raise DataError(f"the {self.metric} has no accuracy: look at Metrics.error and Metrics.log_likelihood")
         return 1.0 - self.error
 
 
@@ -70,4 +84,4 @@ def evaluate_function(
         count += x.shape[0]
     if count == 0:
         raise DataError("the loader yields no example: there is nothing to evaluate on")
-    return Metrics(float(error) / count, float(log_likelihood) / count, count)
+    return Metrics(float(error) / count, float(log_likelihood) / count, count, likelihood.metric)

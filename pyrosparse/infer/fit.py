@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,19 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from pyrosparse.errors import FitError, PyrosparseWarning
+from pyrosparse.data.loader import TensorLoader
+from pyrosparse.errors import CheckpointError, FitError, PyrosparseWarning
 from pyrosparse.guides.auto import AutoSparse
-from pyrosparse.infer.check import NOTHING, check_data, check_validation
+from pyrosparse.infer.check import NOTHING, check_batch, check_data, check_validation
 from pyrosparse.infer.checkpoint import CHECKPOINT, check_writable, load_checkpoint, save_checkpoint
 from pyrosparse.infer.distil import softened
 from pyrosparse.infer.elbo import SparseELBO
-from pyrosparse.infer.evaluate import Batches, Metrics, evaluate_function
+from pyrosparse.infer.evaluate import Batches, Metrics, evaluate_function, written
+from pyrosparse.infer.fingerprint import fingerprint
 from pyrosparse.infer.optimizer import adam, scale_learning_rates
+from pyrosparse.infer.pair import check_pair
 from pyrosparse.infer.progress import Bar
-from pyrosparse.infer.settings import FitSettings, pick_device
+from pyrosparse.infer.settings import FitSettings, pick_device, settings_of
 from pyrosparse.infer.state import Fit, FitState, pack, unpack
 from pyrosparse.infer.train import steps_per_epoch
 from pyrosparse.model import SparseModel
@@ -57,10 +60,15 @@ def fit(
     :param val_loader: validation data, looked at after each epoch with the posterior means that are kept.
     :param settings: see :class:`~pyrosparse.infer.settings.FitSettings`, which lists every option.
     :returns: the fitted pair and the history of the run.
-    :raises FitError: if the loss becomes NaN or infinite; the last checkpoint stays good.
+    :raises ConfigError: for a setting that is unknown or out of its range.
+    :raises NetworkError: if the guide was not made for this model.
     :raises DataError: if the first batch does not fit the network or the likelihood.
+    :raises CheckpointError: if there is a checkpoint already and ``resume`` is off, or it is of another run.
+    :raises FitError: if the loss becomes NaN or infinite; the last checkpoint stays good.
     """
-    return _Run(model, guide, loader, val_loader, FitSettings(epochs=epochs, **settings)).go()
+    chosen = settings_of({"epochs": epochs, **settings})
+    check_pair(model, guide)
+    return _Run(model, guide, loader, val_loader, chosen).go()
 
 
 class _Run:
@@ -84,8 +92,10 @@ class _Run:
         self.schedules = settings.schedules_of(model.sites)
         # independent noise at each place of a tied weight would be wrong: these get a real draw
         self.guided: Callable[..., Any] = local_reparam(guide, exclude=model.tied) if settings.local_reparam else guide
+        self.fingerprint: dict[str, Any] = {}
         if settings.checkpoint is not None:
-            check_writable(Path(settings.checkpoint))
+            self._check_folder(Path(settings.checkpoint))
+            self.fingerprint = fingerprint(settings, model, guide, per_epoch=self.per_epoch)
         if settings.seed is not None:
             pyro.set_rng_seed(settings.seed)
         model.input_shape = self._check(loader)
@@ -101,7 +111,7 @@ class _Run:
             folder = Path(settings.checkpoint or "")
             saved = load_checkpoint(folder)
             if saved is not None:
-                unpack(saved, folder, self.state, self.shrinker, loader)
+                unpack(saved, folder, self.state, self.shrinker, loader, settings=self.fingerprint)
                 self.saved = folder / CHECKPOINT
         if settings.teacher is not None:
             teacher = deepcopy(settings.teacher).to(self.device)  # the user's own stays where it is
@@ -119,6 +129,14 @@ class _Run:
                 self._epoch(bar)
         return Fit(self.model, self.guide, self.state.history, self.saved)
 
+    def _check_folder(self, folder: Path) -> None:
+        if not self.settings.resume and (folder / CHECKPOINT).exists():
+            raise CheckpointError(
+                f"{folder} has a checkpoint already, which this run would overwrite: go on from it with resume=True, "
+                f"give another folder, or delete {CHECKPOINT}"
+            )
+        check_writable(folder)
+
     def _check(self, loader: Batches) -> torch.Size:
         network, likelihood = self.model.network, self.model.likelihood
         return check_data(network, likelihood, loader, device=self.device, batches=self.per_epoch)
@@ -130,7 +148,10 @@ class _Run:
         sums = torch.zeros(3, device=self.device)
         step = self.state.epoch * self.per_epoch
         count = 0
+        unseen = self.state.epoch == 0 and not isinstance(self.loader, TensorLoader)  # that was checked as a whole
         for x, y in self.loader:
+            if unseen:
+                check_batch(self.model.likelihood, x, y, count + 1, network=self.model.network)
             # the first step alone is validated: by then every mistake in shapes and supports has shown
             with pyro.validation_enabled(step == 0):
                 sums += self._step(x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True), step)
@@ -138,7 +159,7 @@ class _Run:
             count += 1
             if bar.due:
                 means = (sums / count).tolist()
-                bar.advance(loss=means[0], KL=means[2], β=self.settings.kl_schedule(step / self.steps))
+                bar.advance(loss=means[0], KL=means[2], β=_range(self.elbo.site_scale.values()))
             else:
                 bar.advance()
         if count == 0:
@@ -160,7 +181,7 @@ class _Run:
         self._save()
         shown = {"epoch": f"{self.state.epoch}/{self.settings.epochs}", "kept": record["kept"]}
         if "val_error" in record:
-            shown["val"] = f"{100 * record['val_error']:.2f} %"
+            shown["val"] = written(record["val_error"], self.model.likelihood.metric)
         bar.annotate(**shown)
 
     def _step(self, x: Tensor, y: Tensor, step: int) -> Tensor:
@@ -228,6 +249,7 @@ class _Run:
             "kl": means[2],
             "kl_sites": {} if self.elbo.last is None else {s: float(kl) for s, kl in self.elbo.last.kl.items()},
             "beta": self.settings.kl_schedule(t),
+            "beta_sites": {site: schedule(t) for site, schedule in self.schedules.items()},
             "kept": sum(int(f.keep(self.settings.threshold).sum()) for f in families.values()),
             "total": sum(site.total for site in self.model.sites.values()),
             "units": {site.layer: len(self.model.kept[site.layer][0]) for site in self.model.sites.values()},
@@ -241,11 +263,9 @@ class _Run:
             record["frozen"] = True
         if self.val_loader is not None:
             metrics = self._validate()
-            record |= {
-                "val_error": metrics.error,
-                "val_accuracy": metrics.accuracy,
-                "val_log_likelihood": metrics.log_likelihood,
-            }
+            record |= {"val_error": metrics.error, "val_log_likelihood": metrics.log_likelihood}
+            if metrics.metric == "error":  # of numbers, 1 − error would mean nothing
+                record["val_accuracy"] = metrics.accuracy
         return record
 
     def _validate(self) -> Metrics:
@@ -264,5 +284,11 @@ class _Run:
         last = self.state.epoch >= self.settings.epochs or self.state.stop
         if self.state.epoch % self.settings.checkpoint_every and not last:
             return
-        packed = pack(self.state, self.shrinker, self.loader)
+        packed = pack(self.state, self.shrinker, self.loader, self.fingerprint)
         self.saved = save_checkpoint(Path(self.settings.checkpoint), packed)
+
+
+def _range(values: Collection[float]) -> float | str:
+    """One number where all agree, and else the smallest and the largest."""
+    low, high = min(values), max(values)
+    return low if low == high else f"{low:.3g}–{high:.3g}"

@@ -11,7 +11,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.func import functional_call
 
-from pyrosparse.errors import ConfigError
+from pyrosparse.errors import ConfigError, DataError
 from pyrosparse.likelihoods import Categorical, MultiLabel
 from pyrosparse.model import SparseModel
 from pyrosparse.poutine import local_reparam
@@ -44,17 +44,27 @@ def predict(
 
     :param model: the model.
     :param guide: its guide.
-    :param x: a batch of inputs.
+    :param x: a batch of inputs, a tensor ``(B, ...)``; it is moved to the model's device.
     :param draws: passes with weights of their own.
-    :param local: draw pre-activations instead of weights: each example then sees noise of its own.
+    :param local: draw pre-activations instead of weights: each example then sees noise of its own. A weight
+        that stands at several places in the network is drawn all the same.
+    :returns: on the model's device.
+    :raises ConfigError: unless ``draws`` is positive, and for a guide's class in place of a guide.
+    :raises DataError: for anything but a tensor, for NaN, and for shapes that the network cannot take.
     """
     if draws < 1:
         raise ConfigError(f"predict: draws is {draws}; give at least 1")
+    if isinstance(guide, type):
+        raise ConfigError(
+            f"predict: guide is the class {guide.__name__}: give a guide, such as {guide.__name__}(model)"
+        )
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    source = local_reparam(guide) if local else guide
+    # independent noise at each place of a tied weight would be wrong: these get a real draw
+    source = local_reparam(guide, exclude=model.tied) if local else guide
     total = square = entropies = torch.zeros(())
     try:
+        x = _checked(model, x)
         for _ in range(draws):
             drawn = poutine.trace(source).get_trace(x, None)
             with poutine.replay(trace=drawn):
@@ -72,6 +82,27 @@ def predict(
         return Prediction(mean, std, None, None)
     entropy = _entropy(model, mean)
     return Prediction(mean, std, entropy, (entropy - entropies / draws).clamp_min(0.0))
+
+
+def _checked(model: SparseModel, x: Tensor) -> Tensor:
+    """Move inputs to the model's device; refuse those that its network cannot take."""
+    if not isinstance(x, Tensor):
+        raise DataError(f"predict: x is a {type(x).__name__}: give a tensor, a batch of inputs")
+    if x.dim() == 0 or x.shape[0] == 0:
+        raise DataError(f"predict: x has shape {tuple(x.shape)}: give a batch, with the examples along the first axis")
+    x = x.to(next(model.network.parameters()).device)
+    if not bool(torch.isfinite(x).all()):
+        raise DataError("predict: x has NaN or infinite values: clean the data first")
+    try:
+        model.network(x[:1])
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        known = "" if model.input_shape is None else f", it was fitted to examples of shape {tuple(model.input_shape)}"
+        raise DataError(
+            f"predict: the network cannot take examples of shape {tuple(x.shape[1:])} ({x.dtype}){known}: {error}"
+        ) from error
+    return x
 
 
 def _entropy(model: SparseModel, mean: Tensor) -> Tensor:

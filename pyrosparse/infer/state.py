@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pyrosparse.errors import CheckpointError
+from pyrosparse.errors import CheckpointError, PyrosparseWarning
 from pyrosparse.guides.auto import AutoSparse
 from pyrosparse.infer.checkpoint import plain, random_state, restore_random_state
 from pyrosparse.infer.evaluate import Batches
+from pyrosparse.infer.fingerprint import check_same_run
 from pyrosparse.model import SparseModel
 from pyrosparse.pruning.shrink import Shrinker, cut_to
 
@@ -49,9 +51,10 @@ class Fit:
     :param model: the model that was fitted (the one handed in).
     :param guide: its guide.
     :param history: one record an epoch: ``epoch, loss`` (β-ELBO an example, nats), ``log_likelihood`` and ``kl``
-        (of the whole training set, nats), ``kl_sites`` (at the last step), ``beta, kept, total, units, lr, seconds``
-        (since the start of the run), ``step_ms`` (mean), and with validation data
-        ``val_error, val_accuracy, val_log_likelihood``; ``notes`` says which units cannot be cut, and why.
+        (of the whole training set, nats), ``kl_sites`` (at the last step), ``beta`` and ``beta_sites`` (at the end
+        of the epoch), ``kept, total, units, lr, seconds`` (since the start of the run), ``step_ms`` (mean), and with
+        validation data ``val_error, val_log_likelihood`` and, where the error is that of labels, ``val_accuracy``;
+        ``notes`` says which units cannot be cut, and why.
     :param checkpoint: the last checkpoint, None when none was asked for.
     """
 
@@ -61,9 +64,13 @@ class Fit:
     checkpoint: Path | None = None
 
 
-def pack(state: FitState, shrinker: Shrinker, loader: Batches) -> dict[str, Any]:
-    """Everything that a run needs to go on from here, for a checkpoint."""
+def pack(state: FitState, shrinker: Shrinker, loader: Batches, settings: dict[str, Any]) -> dict[str, Any]:
+    """Everything that a run needs to go on from here, for a checkpoint.
+
+    :param settings: the run's :func:`~pyrosparse.infer.fingerprint.fingerprint`.
+    """
     return {
+        "settings": settings,
         "model": state.model.state_dict(),
         "guide": state.guide.state_dict(),
         "optimizer": state.optimizer.state_dict(),
@@ -78,10 +85,19 @@ def pack(state: FitState, shrinker: Shrinker, loader: Batches) -> dict[str, Any]
     }
 
 
-def unpack(saved: dict[str, Any], folder: Path, state: FitState, shrinker: Shrinker, loader: Batches) -> None:
+def unpack(
+    saved: dict[str, Any],
+    folder: Path,
+    state: FitState,
+    shrinker: Shrinker,
+    loader: Batches,
+    *,
+    settings: dict[str, Any],
+) -> None:
     """Take a run up where :func:`pack` left it, in place; units that were cut are cut again.
 
-    :raises CheckpointError: if the checkpoint is of another model, guide or number of epochs.
+    :param settings: fingerprint of the run that is asked for.
+    :raises CheckpointError: if the checkpoint is of another model, guide or number of epochs, or has other settings.
     """
     shapes = _shapes(state.model)
     if saved["shapes"] != shapes:
@@ -93,6 +109,15 @@ def unpack(saved: dict[str, Any], folder: Path, state: FitState, shrinker: Shrin
         raise CheckpointError(
             f"the checkpoint in {folder} is of a run of {saved['epochs']} epochs, and {state.epochs} are "
             "asked for: schedules would jump; ask for the same number"
+        )
+    if "settings" in saved:
+        check_same_run(saved["settings"], settings, folder, finished=saved["epoch"] >= saved["epochs"])
+    else:
+        warnings.warn(
+            f"the checkpoint in {folder} is of an earlier version and does not tell its settings: they are taken to be "
+            "the same as now",
+            PyrosparseWarning,
+            stacklevel=4,
         )
     try:
         cut_to(state.model, state.guide, {layer: tuple(pair) for layer, pair in saved["kept"].items()})

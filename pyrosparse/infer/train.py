@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pyrosparse.errors import FitError
 from pyrosparse.infer.check import check_data, check_validation
-from pyrosparse.infer.evaluate import Batches, evaluate
+from pyrosparse.infer.evaluate import Batches, evaluate, written
 from pyrosparse.infer.optimizer import adam, scale_learning_rates
 from pyrosparse.infer.progress import Bar
 from pyrosparse.infer.schedules import Schedule
@@ -72,6 +72,7 @@ def train(
         epochs=epochs,
         lr_schedule=lr_schedule,
         validate=validate,
+        metric=model.metric,
         label="train",
         progress=progress,
     )
@@ -88,10 +89,15 @@ def descend(
     lr_schedule: Schedule | None = None,
     after_step: Callable[[], None] | None = None,
     validate: Callable[[], float | None] = lambda: None,
+    metric: str = "error",
     label: str,
     progress: bool,
 ) -> None:
-    """Descend on a loss, in place: the loop that training and fine-tuning share."""
+    """Descend on a loss, in place: the loop that training and fine-tuning share.
+
+    :param validate: gives the validation error after each epoch, for the bar.
+    :param metric: what that error is.
+    """
     if epochs < 1:
         return
     device = next(network.parameters()).device
@@ -121,7 +127,8 @@ def descend(
             _finite(float(value.detach()), label, step)
             error = validate()
             if error is not None:
-                bar.annotate(val=f"{100 * error:.2f} %")
+                bar.annotate(val=written(error, metric))
+    optimizer.zero_grad(set_to_none=True)  # what is handed back carries no gradients
 
 
 def _finite(loss: float, label: str, step: int) -> float:
@@ -143,14 +150,31 @@ def steps_per_epoch(loader: Iterable[object]) -> int:
 
 
 class Best:
-    """The state of a network with the lowest error so far."""
+    """Looks at validation data after each epoch and remembers the best state of what is trained.
 
-    def __init__(self) -> None:
-        self.error = float("inf")
-        self.state: dict[str, Tensor] | None = None
+    :param measure: gives the validation error of now; None when there are no such data.
+    :param modules: their states are remembered.
+    """
 
-    def offer(self, error: float, state: dict[str, Tensor]) -> None:
-        """Keep a copy of ``state`` if its error is lower than any before."""
-        if error < self.error:
+    def __init__(self, measure: Callable[[], float] | None, *modules: nn.Module) -> None:
+        self.measure = measure
+        self.modules = modules
+        self.error: float | None = None
+        self._states: list[dict[str, Tensor]] = []
+
+    def look(self) -> float | None:
+        """Measure, and keep a copy of the states if the error is lower than any before."""
+        if self.measure is None:
+            return None
+        error = self.measure()
+        if error < (math.inf if self.error is None else self.error):
             self.error = error
-            self.state = {name: value.detach().clone() for name, value in state.items()}
+            self._states = [
+                {name: value.detach().clone() for name, value in module.state_dict().items()} for module in self.modules
+            ]
+        return error
+
+    def restore(self) -> None:
+        """Give the modules their best states back; without validation data they stay as they are."""
+        for module, state in zip(self.modules, self._states, strict=False):
+            module.load_state_dict(state)

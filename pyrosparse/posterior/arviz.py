@@ -64,13 +64,18 @@ def to_arviz(
     :param threshold: largest log α that counts as kept.
     :param seed: of the draws.
     :param prior: whether to draw from the prior as well.
-    :returns: an ``arviz.InferenceData`` with ArviZ 0.2x, an ``xarray.DataTree`` with ArviZ 1.x.
-    :raises ConfigError: unless ``draws`` and ``max_weights`` are positive.
+    :returns: an ``arviz.InferenceData`` with ArviZ 0.2x, an ``xarray.DataTree`` with ArviZ 1.x. The project's
+        checks run with 0.2x and look at the tree itself; reading it with ArviZ 1.x is tested by hand.
+    :raises ConfigError: unless ``draws`` and ``max_weights`` are positive, and for a guide's class in place of a guide.
     :raises NetworkError: for an unknown site, with the nearest one.
     """
     for name, value in (("draws", draws), ("max_weights", max_weights)):
         if value < 1:
             raise ConfigError(f"to_arviz: {name} is {value}; give a positive number")
+    if isinstance(guide, type):
+        raise ConfigError(
+            f"to_arviz: guide is the class {guide.__name__}: give a guide, such as {guide.__name__}(model)"
+        )
     found = _chosen(read(model, guide, *args), sites)
     import xarray as xr
 
@@ -107,11 +112,16 @@ class _Weights:
         return (mean + std * generator.standard_normal((draws, len(mean)))).astype(np.float32)
 
     def prior_draws(self, draws: int, seed: int) -> NDArray[np.float32]:
-        """Draws of the chosen weights from the prior, shape (draws, weights); the global generator is left alone."""
+        """Draws of the chosen weights from the prior, shape (draws, weights); the global generators are left alone."""
         distribution = self.posterior.family.prior.distribution(self.posterior.shape)
         rows = []
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(crc32(self.site.encode(), seed))
+        state = crc32(self.site.encode(), seed)
+        # a prior draws where its parameters are; torch.manual_seed would touch every device, forked or not
+        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            torch.default_generator.manual_seed(state)
+            if devices:
+                torch.cuda.manual_seed_all(state)
             for _ in range(draws):
                 rows.append(_numpy(distribution.sample()).ravel()[self.chosen])
         return np.stack(rows).astype(np.float32)

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import torch
 
+from pyrosparse.infer.check import check_data, check_validation
 from pyrosparse.infer.evaluate import Batches, evaluate
 from pyrosparse.infer.optimizer import adam
 from pyrosparse.infer.schedules import Schedule, linear_decay
 from pyrosparse.infer.train import Best, descend
-from pyrosparse.likelihoods import Categorical, Likelihood
+from pyrosparse.likelihoods import Likelihood
 from pyrosparse.pruning.pruned import Pruned
 
 __all__ = ["fine_tune"]
@@ -39,32 +40,35 @@ def fine_tune(
     :param epochs: passes over the data.
     :param lr: learning rate of Adam.
     :param lr_schedule: factor on it by the progress of the run; linear to 0 when None.
-    :param likelihood: labels with logits when None; left as it is.
+    :param likelihood: ``pruned.likelihood`` when None, or else labels with logits; left as it is.
     :param val_loader: validation data.
     :param progress: whether to show a bar.
-    :returns: the same with trained weights.
+    :returns: the same with trained weights, and with the likelihood as it was trained along.
+    :raises DataError: if the data do not fit the network or the likelihood; nothing is trained then.
     """
     network = deepcopy(pruned.network)
-    # a likelihood may have parameters of its own: the caller's stay as they are
-    model = deepcopy(likelihood) if likelihood is not None else Categorical(num_data=1)
+    # it may have parameters of its own
+    model = pruned.chosen_likelihood(likelihood)
+    device = next(network.parameters()).device
+    check_data(network, model, loader, device=device)
+    if val_loader is not None:
+        check_validation(network, model, val_loader, device=device)
     weights = {site: network.get_parameter(site) for site in pruned.masks}
     alive = {site: weight.detach() != 0 for site, weight in weights.items()}
     optimizer = adam([*network.named_parameters(), *model.named_parameters()], lr=lr)
-    best = Best()
+
+    def error() -> float:
+        assert val_loader is not None
+        return evaluate(network, val_loader, likelihood=model).error
+
+    best = Best(None if val_loader is None else error, network, model)
 
     @torch.no_grad()
     def mask() -> None:
         for site, weight in weights.items():
             weight.mul_(alive[site])
 
-    def validate() -> float | None:
-        if val_loader is None:
-            return None
-        error = evaluate(network, val_loader, likelihood=model).error
-        best.offer(error, network.state_dict())
-        return error
-
-    validate()
+    best.look()
     descend(
         network,
         lambda x, y: -model.log_prob(network(x), y).mean(),
@@ -73,12 +77,12 @@ def fine_tune(
         epochs=epochs,
         lr_schedule=lr_schedule or linear_decay(hold=0.0),
         after_step=mask,
-        validate=validate,
+        validate=best.look,
+        metric=model.metric,
         label="fine-tune",
         progress=progress,
     )
-    if best.state is not None:
-        network.load_state_dict(best.state)
+    best.restore()
     report = copy(pruned.report)
-    report.error = best.error if best.state is not None else None
-    return replace(pruned, network=network.eval(), report=report)
+    report.error = best.error
+    return replace(pruned, network=network.eval(), report=report, likelihood=model)

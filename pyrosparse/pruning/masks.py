@@ -51,7 +51,8 @@ def masked_network(network: nn.Module, families: Mapping[str, Family], masks: Ma
     copy = deepcopy(network).eval()
     with torch.no_grad():
         for site, family in families.items():
-            copy.get_parameter(site).copy_(family.mean() * masks[site])
-    for parameter in copy.parameters():
-        parameter.requires_grad_(True)
+            parameter = copy.get_parameter(site)
+            parameter.copy_(family.mean() * masks[site])
+            # a SparseModel has switched it off; what the user has frozen stays frozen
+            parameter.requires_grad_(True)
     return copy

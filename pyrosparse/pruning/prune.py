@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -54,7 +55,8 @@ def prune(
         that keeps most).
     :param val_loader: yields ``(x, y)``; never the test data.
     :param tolerance: of ``threshold="auto"``: 0.002 is 0.2 points of error.
-    :param likelihood: what measures the error; the model's own, or labels for a pair written by hand.
+    :param likelihood: what measures the error, here and in all that is done with the result; the model's own, or
+        labels for a pair written by hand.
     :param network: for a pair written by hand, a network whose parameters bear the names of the sites. Of sites that
         are not the weight of a linear or convolution layer (biases, say) the posterior mean is used.
     :param example: a batch of inputs, for comparing outputs; random inputs of the shape that the model has seen when
@@ -135,6 +137,7 @@ def _cut(source: Source, report: PruneReport, masks: dict[str, Tensor]) -> Prune
         kept=kept,
         original_parameters=source.original_parameters,
         report=report,
+        likelihood=deepcopy(source.likelihood),
     )
     report.layers = [_layer_report(site, pruned) for site in source.sites.values()]
     return pruned

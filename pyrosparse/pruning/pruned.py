@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from pyrosparse.likelihoods import Categorical, Likelihood
 from pyrosparse.text import table
 
 __all__ = ["Candidate", "LayerReport", "PruneReport", "Pruned"]
@@ -138,6 +141,8 @@ class Pruned:
     :param kept: layer → (outputs, inputs) that stayed, in the original's indices.
     :param original_parameters: numbers in the original network: weights, biases and all others.
     :param report: how it was pruned.
+    :param likelihood: a copy of the model's, by which all that follows trains and measures; None for a pair
+        written by hand that was pruned without one.
     """
 
     network: nn.Module
@@ -146,11 +151,18 @@ class Pruned:
     kept: dict[str, tuple[Tensor, Tensor]]
     original_parameters: int
     report: PruneReport
+    likelihood: Likelihood | None = None
 
     @property
     def nonzero(self) -> int:
         """Weights that are not 0, over the pruned sites."""
         return sum(int(self.network.get_parameter(site).count_nonzero()) for site in self.masks)
+
+    def chosen_likelihood(self, given: Likelihood | None = None) -> Likelihood:
+        """Copy a likelihood to the network's device: the one given, the model's own, or labels with logits."""
+        chosen = self.likelihood if given is None else given
+        device = next(self.network.parameters(), torch.empty(0)).device
+        return (Categorical(num_data=1) if chosen is None else deepcopy(chosen)).to(device)
 
     def __str__(self) -> str:
         return str(self.report)

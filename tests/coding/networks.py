@@ -99,6 +99,5 @@ def equal(first: nn.Module, second: nn.Module) -> bool:
     """Whether two networks have the same tensors, bit for bit."""
     one, two = first.state_dict(), second.state_dict()
     return list(one) == list(two) and all(
-        one[k].dtype == two[k].dtype and one[k].shape == two[k].shape and torch.equal(one[k], two[k])
-        for k in one
+        one[k].dtype == two[k].dtype and one[k].shape == two[k].shape and torch.equal(one[k], two[k]) for k in one
     )

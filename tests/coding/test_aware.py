@@ -12,7 +12,7 @@ import pyrosparse as ps
 from pyrosparse.coding import quantise, quantise_aware
 from pyrosparse.coding.precision import layer_steps
 from pyrosparse.data import TensorLoader
-from pyrosparse.errors import ConfigError
+from pyrosparse.errors import ConfigError, DataError
 from pyrosparse.pruning import Pruned, PruneReport
 
 
@@ -86,3 +86,24 @@ def test_nothing_that_was_handed_in_changes(pruned: Pruned) -> None:
 def test_a_step_must_be_positive(pruned: Pruned, c: float) -> None:
     with pytest.raises(ConfigError, match="positive"):
         quantise_aware(pruned, _data(0), c=c, epochs=1)
+
+
+def test_what_does_not_fit_is_refused_before_training(pruned: Pruned) -> None:
+    data = _data(0)
+    bad = TensorLoader(data.x, data.y + 1, 50)
+    with pytest.raises(DataError, match="labels must lie between 0 and 1"):
+        quantise_aware(pruned, bad, c=1.0, epochs=1, progress=False)
+    with pytest.raises(DataError, match="val_loader: labels lie"):
+        quantise_aware(pruned, data, c=1.0, epochs=1, val_loader=bad, progress=False)
+
+
+def test_the_callers_likelihood_is_left_alone(pruned: Pruned) -> None:
+    data = _data(0)
+    likelihood = ps.likelihoods.Gaussian(num_data=400, learn_scale=True)
+    numbers = TensorLoader(data.x, torch.nn.functional.one_hot(data.y, 2).float(), 50)
+    ended = quantise_aware(pruned, numbers, c=1.0, epochs=1, likelihood=likelihood, progress=False)
+    assert isinstance(ended.likelihood, ps.likelihoods.Gaussian), "the file is to be judged by it too"
+    assert ended.likelihood is not likelihood
+    assert float(likelihood.log_scale.detach()) == 0.0
+    assert likelihood.log_scale.requires_grad
+    assert likelihood.log_scale.grad is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyrosparse.coding.container import MAGIC, pack, read, replacing, unpack, write
-from pyrosparse.errors import CorruptFileError, ExportError, NewerFileError
+from pyrosparse.errors import CorruptFileError, DataError, ExportError, NewerFileError
 
 HEADER = {"a": ["Q", ["fc1", "L", 3, 4]], "c": 0.5, "k": "su", "o": 16}
 
@@ -108,6 +108,20 @@ def test_missing_folders_and_folders_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ExportError, match="cannot write"):
         write(tmp_path / "file" / "net.psz", b"x")
+
+
+def test_files_that_are_not_there_and_folders_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"there is no file .*net\.psz"):
+        read(tmp_path / "net.psz")
+    with pytest.raises(DataError, match=f"{tmp_path}.*(is a folder|cannot be read)"):
+        read(tmp_path)
+
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(DataError, match=r"net\.psz cannot be read: Permission denied"):
+        read(tmp_path / "net.psz")
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

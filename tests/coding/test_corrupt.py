@@ -19,6 +19,7 @@ from pyrosparse.coding.container import MAGIC, pack, unpack
 from pyrosparse.errors import CorruptFileError, NetworkError
 from tests.coding.networks import Custom, convolutional, lenet
 from tests.coding.test_container import sealed
+from tests.coding.test_golden import ADAPTIVE
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -30,6 +31,7 @@ def files() -> list[bytes]:
         psz.encode(pruned.network, psz.make_plan(pruned.network, pruned.sigma, 1.0), 266_610),
         psz.encode(plain, psz.make_plan(plain, None, None), 300),
         psz.encode(custom, psz.make_plan(custom, sigma, 1.0), 83),
+        ADAPTIVE,
     ]
 
 
@@ -55,7 +57,7 @@ def try_to_read(folder: Path, data: bytes) -> str:
 
 
 def test_whole_files_are_read(tmp_path: Path) -> None:
-    assert [try_to_read(tmp_path, data) for data in FILES] == ["read"] * 3
+    assert [try_to_read(tmp_path, data) for data in FILES] == ["read"] * 4
 
 
 @FUZZ

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
 from pyrosparse import coding
 from pyrosparse.coding import psz
+from pyrosparse.coding.adaptive import Walk
+from pyrosparse.coding.codecs import Content
 from pyrosparse.coding.container import unpack
+from pyrosparse.nn import SelectLinear
 
 # Linear(4, 3), ReLU, Linear(3, 2): parameter i holds ((k (7 + i)) mod 5 - 2) / 4 at place k; steps of 1/4.
 FILE = bytes.fromhex(
     "50535a0118430e54a075401fa1c4b331300c62110623190832c2b81600005c51803ee2f197dd5062ec898c0f7f7773e3"
     "5d4ee448d92c6ded087de5283e54a3d9d60e"
+)
+
+# A SelectLinear of 36 pixels in 64 and 20 units, walked over the pixels in their places, and a Linear(20, 3).
+ADAPTIVE = bytes.fromhex(
+    "50535a0124430e549c3e35360379ccc800c527c0103486ba0b6c29c886c4d2cc44a8f986c666c6b5000031720a61759e"
+    "d39aa6a14883e7a6edc250c6b6c0c55a1f9a4d3fa1fcef0068a1dbdc1dfe9abb3e8f4ebb4a7116cb3e91c942fdb520b3"
+    "be3a1900730898331f400b143554b4a0c664053cb0ae282a6e1ed3661760062a4be42479c1c02b3faf4ee20d3e40cd1c"
+    "4d424b01d1f3fbd5a55a5d4ad9c300dff5cbd6876e12b9295aaf51de24ac93030891fd4eb67fd261268775d51118ec3f"
+    "4e887a6ec3eec9bc5fb086e18662e1863bf2b827bdbeb2a05df30bf43906bb815042a510097601d85cfe7d7532b65028"
+    "b3705ed76624c8ffc8737f3200001ba2d40cbbd948bf6445ba15025d31609c867e958b3ad2be3b631796820de89791b8"
+    "c1c8cdb86d94f2b4e20a"
 )
 
 
@@ -34,9 +51,53 @@ def test_reads(tmp_path: Path) -> None:
         assert torch.equal(value, expected[name]), name
 
 
-def test_writes() -> None:
+def test_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psz, "shortest", lambda name, content, places: content)
     sigma = {"0.weight": torch.full((3, 4), 0.25), "2.weight": torch.full((2, 3), 0.25)}
     data = psz.encode(network(), psz.make_plan(network(), sigma, 1.0), 23)
     golden, mine = unpack(FILE, "golden.psz"), unpack(data, "new.psz")
     assert mine.header == golden.header  # how well deflate packs it may differ between zlib's versions
+    assert mine.payload == golden.payload
+
+
+def spots() -> nn.Sequential:
+    """Four units that each look at a square of an 8 by 8 image of which the rim is cut: all by whole numbers."""
+    place = torch.arange(64)
+    index = place[(place % 8 > 0) & (place % 8 < 7) & (place > 7) & (place < 56)]
+    network = nn.Sequential(OrderedDict(flatten=nn.Flatten(), fc1=SelectLinear(index, 64, 20), fc2=nn.Linear(20, 3)))
+    unit, x, y = torch.arange(20)[:, None], index % 8, index // 8
+    near = (x - 1 - unit % 4).clamp(0) + (y - 1 - unit // 4).clamp(0) < 3
+    size = 1 + (3 * unit + 5 * x + 7 * y) % 4 * ((x + y + unit) % 3)
+    with torch.no_grad():
+        network.fc1.weight.copy_(torch.where(near & (size != 2), size * (1 - 2 * (unit % 2)), 0) * 0.25)
+        for value in (network.fc1.bias, network.fc2.weight, network.fc2.bias):
+            value.copy_((torch.arange(value.numel()) % 5 - 2).view_as(value) * 0.25)
+    return network.eval()
+
+
+def spots_file(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    walks = {"fc1.weight": Walk(True, 8, -1, 1), "fc2.weight": Walk(False, 1, 1, 0)}
+
+    def adaptive(name: str, content: Content, *, places: object) -> Content:
+        return replace(content, codec="a", walk=walks[name]) if name in walks else content
+
+    monkeypatch.setattr(psz, "shortest", adaptive)
+    network = spots()
+    sigma = {
+        f"{name}.weight": torch.full_like(network.get_parameter(f"{name}.weight"), 0.25) for name in ("fc1", "fc2")
+    }
+    return psz.encode(network, psz.make_plan(network, sigma, 1.0), 1363)
+
+
+def test_reads_the_adaptive_codec(tmp_path: Path) -> None:
+    (tmp_path / "golden.psz").write_bytes(ADAPTIVE)
+    loaded, expected = coding.load(tmp_path / "golden.psz"), spots().state_dict()
+    assert coding.info(tmp_path / "golden.psz").layers[0].codec == "a"
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_writes_the_adaptive_codec(monkeypatch: pytest.MonkeyPatch) -> None:
+    golden, mine = unpack(ADAPTIVE, "golden.psz"), unpack(spots_file(monkeypatch), "new.psz")
+    assert mine.header == golden.header
     assert mine.payload == golden.payload

@@ -14,7 +14,7 @@ from pyrosparse import coding
 from pyrosparse.coding import psz
 from pyrosparse.coding.psz import C_GRID
 from pyrosparse.data import TensorLoader
-from pyrosparse.errors import ExportError, NetworkError, PruneError, PyrosparseWarning
+from pyrosparse.errors import DataError, ExportError, NetworkError, PruneError, PyrosparseWarning
 from tests.coding.networks import LENET_PARAMETERS, Custom, convolutional, equal, lenet
 
 
@@ -152,6 +152,45 @@ def test_c_is_the_largest_that_validation_allows(tmp_path: Path) -> None:
     assert max(errors.values()) > min(errors.values())
 
 
+def test_length_is_weighed_where_validation_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyrosparse.infer import evaluate
+
+    monkeypatch.setattr(psz, "RATE_GRID", (0.0, 0.1))
+    pruned = lenet()
+    torch.manual_seed(0)
+    x = torch.rand(200, 784)
+    loader = TensorLoader(x, pruned.network(x).argmax(-1), batch_size=200, shuffle=False)
+    plain = coding.save(tmp_path / "plain.psz", pruned, val_loader=loader, tolerance=0.1)
+    weighed = coding.save(tmp_path / "n.psz", pruned, val_loader=loader, tolerance=0.1, rate_weight=None)
+    assert plain.rate_weight == 0
+    assert weighed.rate_weight
+    assert weighed.bytes < plain.bytes
+    assert evaluate(coding.load(tmp_path / "n.psz"), loader).error <= 0.1
+    again = coding.save(tmp_path / "again.psz", pruned, c=weighed.c, rate_weight=weighed.rate_weight)
+    assert (tmp_path / "again.psz").read_bytes() == (tmp_path / "n.psz").read_bytes()
+    rounded = coding.quantise(pruned, weighed.c or 0.0, rate_weight=weighed.rate_weight or 0.0)
+    assert equal(coding.load(tmp_path / "again.psz"), rounded.network)
+    assert again.bytes == coding.encoded_size(pruned, c=weighed.c, rate_weight=weighed.rate_weight or 0.0)
+    assert coding.info(tmp_path / "n.psz").rate_weight is None
+
+
+def test_complex_weights_and_convolutions_with_the_adaptive_codec(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rates = np.outer(rng.gamma(0.3, size=32), rng.gamma(0.3, size=72)).clip(0, 0.8)
+    values = np.where(rng.random(rates.shape) < rates, rng.integers(1, 4, rates.shape), 0)
+    network = nn.Sequential(nn.Conv2d(8, 32, 3), nn.Linear(36, 32, dtype=torch.complex64))
+    real = torch.from_numpy(values).float()
+    with torch.no_grad():
+        network[0].weight.copy_(real.view(32, 8, 3, 3))  # type: ignore[operator]
+        network[1].weight.copy_(torch.view_as_complex(real.view(32, 36, 2)))  # type: ignore[operator]
+    sigma = {"0.weight": torch.ones(32, 8, 3, 3), "1.weight": torch.ones(32, 36)}
+    info = coding.save(tmp_path / "n.psz", network, sigma=sigma, c=1.0, rate_weight=0.01)
+    assert [layer.codec for layer in info.layers if len(layer.shape) > 1] == ["a", "a"]
+    state = coding.load(tmp_path / "n.psz").state_dict()
+    for name in sigma:
+        assert torch.equal(state[name], network.state_dict()[name])
+
+
 def test_when_no_c_is_good_enough_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, sigma, loader = toy()
     monkeypatch.setattr(psz, "C_GRID", (50.0, 100.0))
@@ -180,5 +219,5 @@ def test_files_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_missing_files_are_not_corrupt_files(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DataError, match="there is no file"):
         coding.load(tmp_path / "net.psz")

@@ -25,9 +25,7 @@ def walk(stream: Stream, rng: np.random.Generator | None) -> list[np.ndarray]:
         stream.bernoulli(
             draw(lambda: (rng.random((4, 300)) < rates[:, None] / 100).astype(np.int8)), 4, 300, rates, 100
         ),
-        stream.bernoulli(
-            draw(lambda: (rng.random((1, 500)) < 0.1).astype(np.int8)), 1, 500, np.array([1]), 10
-        ),
+        stream.bernoulli(draw(lambda: (rng.random((1, 500)) < 0.1).astype(np.int8)), 1, 500, np.array([1]), 10),
     ]
 
 

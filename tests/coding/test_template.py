@@ -15,9 +15,7 @@ from tests.coding.networks import Custom, equal
 class Images(nn.Module):
     """A network of a class that no file knows, with layers of several kinds."""
 
-    def __init__(
-        self, channels: int = 8, hidden: int = 10, features: int = 8 * 9, *, bias: bool = True
-    ) -> None:
+    def __init__(self, channels: int = 8, hidden: int = 10, features: int = 8 * 9, *, bias: bool = True) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, channels, 3, bias=bias)
         self.norm = nn.BatchNorm2d(channels)
@@ -80,9 +78,7 @@ class Other(Custom):
     ],
     ids=lambda v: type(v).__name__,
 )
-def test_a_network_that_does_not_fit_is_refused_by_name(
-    tmp_path: Path, network: nn.Module, words: str
-) -> None:
+def test_a_network_that_does_not_fit_is_refused_by_name(tmp_path: Path, network: nn.Module, words: str) -> None:
     coding.save(tmp_path / "net.psz", Custom())
     with pytest.raises(NetworkError, match=words):
         coding.load(tmp_path / "net.psz", network=network)

@@ -58,6 +58,25 @@ def test_a_pass_is_one_permutation_of_torchs_generator() -> None:
     assert not torch.equal(torch.cat([y for _, y in loader]), seen)
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_the_shifts_of_a_pass_are_drawn_as_it_starts(shuffle: bool) -> None:
+    """What is drawn between the batches, such as noise on weights, does not move the images otherwise."""
+    x = images(20)
+    loader = TensorLoader(x, torch.arange(20), 6, shift=1, shuffle=shuffle)
+    torch.manual_seed(5)
+    batches = []
+    for batch in loader:
+        batches.append(batch)
+        torch.randn(3)
+    torch.manual_seed(5)
+    order = torch.randperm(20) if shuffle else torch.arange(20)
+    shifts = torch.randint(9, (20,))
+    assert torch.equal(torch.cat([y for _, y in batches]), order)
+    for image, number, shift in zip(torch.cat([x for x, _ in batches]), order, shifts, strict=True):
+        # the cut-out of a padded image that starts at dy moves its content up by dy
+        assert torch.equal(image, moved(x[number], 1 - int(shift) // 3, 1 - int(shift) % 3))
+
+
 @pytest.mark.parametrize("shift", [0, 1])
 def test_the_same_batches_after_the_state_of_the_generator_is_restored(shift: int) -> None:
     loader = TensorLoader(images(20), torch.arange(20), 6, shift=shift)

@@ -57,9 +57,7 @@ def test_variance_follows_an_altered_log_var() -> None:
 def test_no_gradient_reaches_a_cut_weight() -> None:
     loc, log_var = torch.ones(2, requires_grad=True), torch.zeros(2, requires_grad=True)
     q = DropoutNormal(loc, log_var, torch.tensor([True, False]))
-    (
-        q.rsample().sum() + q.log_prob(torch.ones(2) * 3).sum() + q.entropy().sum() + q.variance.sum()
-    ).backward()
+    (q.rsample().sum() + q.log_prob(torch.ones(2) * 3).sum() + q.entropy().sum() + q.variance.sum()).backward()
     assert loc.grad is not None and log_var.grad is not None
     assert loc.grad[0] != 0 and log_var.grad[0] != 0
     assert loc.grad[1] == 0 and log_var.grad[1] == 0

@@ -72,9 +72,7 @@ def test_exact_gradient_keeps_its_relative_accuracy_at_large_alpha() -> None:
 
 def test_published_values() -> None:
     x = torch.tensor([-4.0, -1.0, 0.0, 1.0, 3.0], dtype=torch.float64)
-    assert_close(
-        kl_log_uniform(x), torch.tensor([2.6258, 0.9145, 0.4267, 0.1732, 0.0247]).double(), rtol=0, atol=5e-5
-    )
+    assert_close(kl_log_uniform(x), torch.tensor([2.6258, 0.9145, 0.4267, 0.1732, 0.0247]).double(), rtol=0, atol=5e-5)
     assert_close(
         kl_log_uniform_sigmoid(x),
         torch.tensor([2.6342, 0.9139, 0.4312, 0.1780, 0.0254]).double(),
@@ -90,9 +88,7 @@ def test_sigmoid_approximation_is_within_its_stated_distance() -> None:
 
 def test_approximations_follow_their_formulas() -> None:
     x = torch.tensor(GRID)
-    published = 0.63576 * torch.sigmoid(-1.87320 - 1.48695 * x) + 0.5 * torch.nn.functional.softplus(
-        -x, threshold=60
-    )
+    published = 0.63576 * torch.sigmoid(-1.87320 - 1.48695 * x) + 0.5 * torch.nn.functional.softplus(-x, threshold=60)
     assert_close(kl_log_uniform_sigmoid(x), published)
     assert_close(kl_ard(x), 0.5 * torch.log1p(torch.exp(-x)))
 

@@ -15,9 +15,7 @@ from pyrosparse.distributions import ARDNormal, DropoutNormal, LogUniform
 SHAPE = torch.Size([3, 4])
 
 
-@pytest.mark.parametrize(
-    "prior", [LogUniform(), LogUniform(kl="sigmoid"), ARDNormal(), ARDNormal(2.0)], ids=repr
-)
+@pytest.mark.parametrize("prior", [LogUniform(), LogUniform(kl="sigmoid"), ARDNormal(), ARDNormal(2.0)], ids=repr)
 @pytest.mark.parametrize("kept", [False, True])
 def test_loss_is_the_analytic_kl(prior: pdist.TorchDistribution, kept: bool) -> None:
     loc, log_var = torch.randn(SHAPE, requires_grad=True), torch.randn(SHAPE, requires_grad=True)

@@ -55,9 +55,7 @@ def test_onnx_agrees_with_the_network(tmp_path: Path, kind: str) -> None:
 def test_onnx_of_a_loaded_file(tmp_path: Path) -> None:
     coding.save(tmp_path / "net.psz", lenet(), c=1.0)
     network = coding.load(tmp_path / "net.psz")
-    assert (
-        export_onnx(network, tmp_path / "net.onnx", torch.rand(2, 1, 28, 28), check=False).difference is None
-    )
+    assert export_onnx(network, tmp_path / "net.onnx", torch.rand(2, 1, 28, 28), check=False).difference is None
 
 
 @needs_onnx
@@ -148,3 +146,22 @@ def test_outputs_that_differ_are_an_error() -> None:
     with pytest.raises(ExportError, match="off by"):
         compare(torch.ones(3), torch.full((3,), float("nan")), Path("net.onnx"))
     assert compare(torch.ones(0), torch.ones(0), Path("net.onnx")) == 0.0
+
+
+@needs_onnx
+def test_what_prune_gave_can_be_exported(tmp_path: Path) -> None:
+    pruned, example = lenet(), torch.rand(2, 1, 28, 28)
+    for export, name in ((export_onnx, "net.onnx"), (export_torch, "net.pt2")):
+        export(pruned, tmp_path / name, example)
+        export(pruned.network, tmp_path / f"plain_{name}", example)
+    export_safetensors(pruned, tmp_path / "net.safetensors")
+    export_safetensors(pruned.network, tmp_path / "plain_net.safetensors")
+    for name in ("net.onnx", "net.safetensors"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / f"plain_{name}").read_bytes()
+
+
+def test_other_things_cannot_be_exported(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="network is a str"):
+        export_torch("net.psz", tmp_path / "net.pt2", torch.zeros(2, 6))  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match="network is a type"):
+        export_safetensors(nn.Linear, tmp_path / "net.safetensors")  # type: ignore[arg-type]

@@ -116,6 +116,14 @@ def test_single_methods_refuse_others() -> None:
 def test_a_bare_network_is_refused() -> None:
     with pytest.raises(NetworkError, match="needs a SparseModel, not a Linear"):
         AutoSparse(nn.Linear(2, 2))
+    with pytest.raises(NetworkError, match="SparseVD needs a SparseModel, not the class SparseModel"):
+        SparseVD(SparseModel)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("log_var", [float("nan"), float("inf"), "-6", None])
+def test_an_initial_log_variance_must_be_finite(log_var: Any) -> None:
+    with pytest.raises(PriorError, match="log_var is"):
+        AutoSparse(model_of(), log_var=log_var)
 
 
 def test_the_guide_of_a_network_that_is_one_layer() -> None:

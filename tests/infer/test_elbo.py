@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pyrosparse import SparseELBO
 from pyrosparse import distributions as psd
-from pyrosparse.errors import FitError, PyrosparseWarning
+from pyrosparse.errors import ConfigError, FitError, PyrosparseWarning
 from pyrosparse.guides import AutoSparse
 from pyrosparse.poutine import local_reparam
 from pyrosparse.priors import ARD, LogUniform
@@ -132,6 +132,27 @@ def test_terms_add_up_and_scales_multiply_the_kl_alone() -> None:
     first = float(terms.kl["fc1.weight"])
     assert loss(site_scale={"fc1.weight": 0.0}) == pytest.approx(kl - first - likelihood)
     assert loss(kl_scale=2.0, site_scale={"fc1.weight": 0.5}) == pytest.approx(2 * kl - first - likelihood)
+
+
+@pytest.mark.parametrize("weight", [math.nan, -0.1])
+def test_weights_that_are_none_are_refused(weight: float) -> None:
+    model, guide = pair()
+    elbo = SparseELBO(kl_scale=weight)
+    with pytest.raises(ConfigError, match="kl_scale is"):
+        elbo.loss(model, guide, *labelled())
+    elbo = SparseELBO()
+    elbo.loss(model, guide, *labelled())
+    elbo.site_scale = {"fc2.weight": weight}
+    with pytest.raises(ConfigError, match=r"site_scale\['fc2.weight'\] is"):
+        elbo.loss(model, guide, *labelled())
+
+
+def test_a_weight_of_no_site_is_refused_at_the_first_pass() -> None:
+    model, guide = pair()
+    with pytest.raises(ConfigError, match="no site 'fc2.wieght'; did you mean 'fc2.weight'"):
+        SparseELBO(site_scale={"fc2.wieght": 0.5}).loss(model, guide, *labelled())
+    with pytest.raises(ConfigError, match="no site 'obs'"):
+        SparseELBO(site_scale={"obs": 0.5}).loss(model, guide, *labelled())
 
 
 def test_last_has_the_parts_of_the_last_loss() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from pyrosparse import evaluate
 from pyrosparse.data import TensorLoader
 from pyrosparse.errors import DataError
-from pyrosparse.infer.evaluate import evaluate_function
+from pyrosparse.infer.evaluate import evaluate_function, written
 from pyrosparse.likelihoods import Categorical, Gaussian
 from tests.infer.cases import CLASSES, FEATURES, labelled
 
@@ -35,6 +35,14 @@ def test_numbers() -> None:
     assert metrics.error == pytest.approx(mean_squared_error(y, output), rel=1e-5)
     exact = torch.distributions.Normal(output, 0.7).log_prob(y).sum(1).mean()
     assert metrics.log_likelihood == pytest.approx(float(exact), rel=1e-5)
+    with pytest.raises(DataError, match="mean squared error has no accuracy"):
+        _ = metrics.accuracy
+
+
+def test_errors_are_written_by_their_kind() -> None:
+    assert written(0.0123, "error") == "1.23 %"
+    assert written(0.5, "label error") == "50.00 %"
+    assert written(12.3456, "mean squared error") == "12.35"
 
 
 def test_soft_labels() -> None:

@@ -21,7 +21,7 @@ from pyrosparse.errors import CheckpointError, ConfigError, DataError, FitError,
 from pyrosparse.guides import AutoSparse
 from pyrosparse.infer import FitState
 from pyrosparse.infer.checkpoint import load_checkpoint
-from pyrosparse.infer.fit import _Run
+from pyrosparse.infer.fit import _range, _Run
 from pyrosparse.infer.schedules import constant, linear_decay, warm_up
 from pyrosparse.infer.settings import FitSettings
 from pyrosparse.likelihoods import Categorical, Gaussian, MultiLabel
@@ -40,6 +40,9 @@ from tests.infer.cases import (
     pictures,
 )
 
+# a few examples stand for thousands in some tests: the KL alone would win against them
+FEW = pytest.mark.filterwarnings("ignore:the loader has 60 examples:pyrosparse.errors.PyrosparseWarning")
+
 
 def fitted(**options: Any) -> ps.Fit:
     model, guide = options.pop("pair", None) or pair()
@@ -52,9 +55,9 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+@FEW
 def test_loss_falls_and_the_network_learns() -> None:
     x, y = labelled(seed=1)
-    # the 60 examples stand for 6000: the KL alone would win against 60
     val_loader = TensorLoader(x, y, 30, shuffle=False)
     result = fitted(pair=pair(num_data=6000), epochs=20, lr=0.02, lr_log_var=0.02, val_loader=val_loader)
     assert result.history[-1]["loss"] < 0.7 * result.history[0]["loss"]
@@ -64,11 +67,12 @@ def test_loss_falls_and_the_network_learns() -> None:
 
 def test_history_has_its_keys_once_an_epoch() -> None:
     x, y = labelled(seed=1)
-    result = fitted(epochs=3, val_loader=TensorLoader(x, y, 30), kl_schedule=warm_up(until=1.0))
+    schedules = {"kl_schedule": warm_up(until=1.0), "site_schedules": {"fc2": constant(0.5)}}
+    result = fitted(epochs=3, val_loader=TensorLoader(x, y, 30), **schedules)
     assert [record["epoch"] for record in result.history] == [1, 2, 3]
     wanted = {
-        "epoch", "loss", "log_likelihood", "kl", "kl_sites", "beta", "kept", "total", "val_error", "val_accuracy",
-        "val_log_likelihood", "seconds", "lr", "units", "step_ms",
+        "epoch", "loss", "log_likelihood", "kl", "kl_sites", "beta", "beta_sites", "kept", "total", "val_error",
+        "val_accuracy", "val_log_likelihood", "seconds", "lr", "units", "step_ms",
     }  # fmt: skip
     for record in result.history:
         assert set(record) == wanted
@@ -77,6 +81,7 @@ def test_history_has_its_keys_once_an_epoch() -> None:
         assert record["units"] == {"fc1": 12, "fc2": 8, "fc3": 3}
         assert record["val_accuracy"] == pytest.approx(1 - record["val_error"])
         assert record["beta"] == pytest.approx(record["epoch"] / 3)
+        assert record["beta_sites"] == {"fc1.weight": record["beta"], "fc2.weight": 0.5, "fc3.weight": record["beta"]}
         assert record["lr"] == 0.01
         assert set(record["kl_sites"]) == {"fc1.weight", "fc2.weight", "fc3.weight"}
     seconds = [record["seconds"] for record in result.history]
@@ -176,6 +181,13 @@ def test_the_kl_schedule_reaches_every_step() -> None:
     assert steps == [0, 1, 2, 3, 4, 5, 6]  # 3 steps an epoch; 6/6 is the end of the run, for the record
 
 
+def test_callbacks_may_be_one_function_or_a_list() -> None:
+    seen: list[int] = []
+    fitted(epochs=2, callbacks=lambda state: seen.append(state.epoch))
+    fitted(epochs=1, callbacks=[lambda state: seen.append(10), lambda state: seen.append(20)])
+    assert seen == [1, 2, 10, 20]
+
+
 def test_callbacks_see_the_state_once_an_epoch_and_can_stop() -> None:
     seen: list[tuple[int, int, int]] = []
 
@@ -209,6 +221,7 @@ def test_what_a_checkpoint_cannot_hold_is_said_at_once(tmp_path: Path) -> None:
         fitted(callbacks=(callback,), checkpoint=tmp_path)
 
 
+@FEW
 def test_freezing_keeps_zeros_for_good() -> None:
     model, guide = pair(num_data=6000)
     kill_units(guide, "fc2.weight", [0, 1, 2], axis=0)
@@ -277,6 +290,7 @@ def test_shrinking_can_be_off() -> None:
     assert result.history[-1]["units"]["fc1"] == 12
 
 
+@FEW
 def test_a_teacher_pulls_the_posterior_towards_itself() -> None:
     """With weight 1 the labels do not matter: the teacher's classes, permuted, are learnt."""
 
@@ -395,6 +409,13 @@ def test_gaussian_and_multi_label_targets() -> None:
         loader = TensorLoader(x, one_hot, 20)
         result = fitted(pair=(model, AutoSparse(model)), loader=loader, epochs=8, val_loader=loader)
         assert result.history[-1]["loss"] < result.history[0]["loss"]
+        assert "val_error" in result.history[-1]
+        assert "val_accuracy" not in result.history[-1]
+
+
+def test_the_range_of_the_kl_weights_for_the_bar() -> None:
+    assert _range([0.5, 0.5]) == 0.5
+    assert _range([0.5, 0.0, 1.0]) == "0–1"
 
 
 # what is refused before any work
@@ -506,8 +527,44 @@ def test_a_network_that_gives_nan_is_refused() -> None:
 
 
 def test_unknown_settings_are_refused() -> None:
-    with pytest.raises(TypeError, match="learning_rate"):
-        fitted(learning_rate=0.1)
+    with pytest.raises(ConfigError, match="there is no setting 'clipp'; did you mean 'clip'"):
+        fitted(clipp=0.1)
+    with pytest.raises(ConfigError, match="did you mean 'val_loader'"):
+        fitted(valid_loader=batches())
+
+
+OTHERS: dict[str, tuple[Any, str]] = {
+    "a guide written by hand": (lambda: (pair()[0], lambda x, y: None), "the guide is a function"),
+    "a model written by hand": (lambda: (lambda x, y: None, pair()[1]), "the model is a function"),
+    "another network's guide": (
+        lambda: (pair()[0], pair(network=lambda: mlp((FEATURES, 7, 8, CLASSES)))[1]),
+        r"'fc1.weight' has shape \(12, 5\) in the model and \(7, 5\) in the guide",
+    ),
+    "a guide with too few sites": (
+        lambda: (pair()[0], pair(network=lambda: mlp((FEATURES, 12, CLASSES)))[1]),
+        "has shape|has no site",
+    ),
+    "a guide with too many sites": (
+        lambda: (pair(network=lambda: nn.Sequential(OrderedDict(fc1=nn.Linear(FEATURES, 12))))[0], pair()[1]),
+        "the model has no site 'fc2.weight'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_pair_that_is_none_is_refused(case: str) -> None:
+    make, message = OTHERS[case]
+    with pytest.raises(NetworkError, match=message):
+        fitted(pair=make())
+
+
+def test_a_checkpoint_is_not_overwritten(tmp_path: Path) -> None:
+    fitted(checkpoint=tmp_path)
+    before = (tmp_path / "last.pt").read_bytes()
+    with pytest.raises(CheckpointError, match="resume=True, give another folder"):
+        fitted(pair=pair(network=Silent), checkpoint=tmp_path)
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert len(fitted(checkpoint=tmp_path, resume=True).history) == 3
 
 
 # what stops a run
@@ -608,6 +665,7 @@ def test_settings_are_listed_and_complete() -> None:
     assert documented == fields
 
 
+@FEW
 def test_a_convolutional_network_learns_images() -> None:
     x, y = pictures()
     result = fitted(

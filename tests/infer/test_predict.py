@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from pyro.infer import Predictive
 from scipy.stats import entropy as scipy_entropy
-from torch import nn
+from torch import Tensor, nn
 
 from pyrosparse import SparseModel, predict
-from pyrosparse.errors import ConfigError
+from pyrosparse.data import TensorLoader
+from pyrosparse.errors import ConfigError, DataError
 from pyrosparse.guides import AutoSparse
 from pyrosparse.likelihoods import Gaussian, MultiLabel
 from pyrosparse.models import mlp
@@ -95,6 +97,61 @@ def test_the_model_is_left_in_its_modes_and_without_gradients() -> None:
 def test_no_draws_are_refused() -> None:
     with pytest.raises(ConfigError, match="draws is 0"):
         predict(*pair(), torch.zeros(1, FEATURES), draws=0)
+
+
+class Twice(nn.Module):
+    """One weight at two places, and the difference of their outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(FEATURES, 1, bias=False)
+        self.second = nn.Linear(FEATURES, 1, bias=False)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.first(x) - self.second(x)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_tied_weight_is_one_weight(local: bool) -> None:
+    """Its two places cancel in every draw; noise of their own would not."""
+    model = SparseModel(Twice(), LogUniform(), Gaussian(num_data=EXAMPLES))
+    assert model.tied == ["first.weight"]
+    prediction = predict(model, AutoSparse(model, log_var=0.0), labelled()[0], draws=5, local=local)
+    assert float(prediction.mean.abs().max()) < 1e-5 and float(prediction.std.max()) < 1e-5
+
+
+BAD_INPUTS = {
+    "NaN": (lambda x: x * torch.nan, "x has NaN"),
+    "infinity": (lambda x: x / 0.0, "x has NaN or infinite"),
+    "features": (lambda x: x[:, 1:], r"cannot take examples of shape \(4,\)"),
+    "type": (lambda x: x.double(), "float64"),
+    "no batch": (lambda x: torch.tensor(1.0), r"shape \(\): give a batch"),
+    "empty": (lambda x: x[:0], r"shape \(0, 5\): give a batch"),
+    "a list": (lambda x: x.tolist(), "x is a list: give a tensor"),
+    "a loader": (lambda x: TensorLoader(x, x), "x is a TensorLoader"),
+}
+
+
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize("case", BAD_INPUTS)
+def test_inputs_that_do_not_fit_are_refused(case: str, local: bool) -> None:
+    make, message = BAD_INPUTS[case]
+    x, y = labelled()
+    model, guide = pair()
+    model.train()
+    with pytest.raises(DataError, match=message):
+        predict(model, guide, make(x), draws=2, local=local)
+    assert model.training
+    model(x, y)
+    with pytest.raises(DataError, match=r"fitted to examples of shape \(5,\)"):
+        predict(model, guide, x[:, :3], draws=2)
+
+
+def test_the_class_of_a_guide_is_no_guide() -> None:
+    guide: Any = AutoSparse
+    with pytest.raises(ConfigError, match="guide is the class AutoSparse"):
+        predict(pair()[0], guide, torch.zeros(1, FEATURES))
 
 
 def test_pyros_predictive_works() -> None:

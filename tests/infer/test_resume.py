@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader, TensorDataset
 import pyrosparse as ps
 from pyrosparse import SparseModel
 from pyrosparse.data import TensorLoader
-from pyrosparse.errors import CheckpointError
+from pyrosparse.errors import CheckpointError, PyrosparseWarning
 from pyrosparse.guides import AutoSparse
 from pyrosparse.infer import FitState
 from pyrosparse.infer.checkpoint import load_checkpoint
 from pyrosparse.infer.schedules import cosine, warm_up
 from pyrosparse.models import mlp
-from pyrosparse.priors import ARD
+from pyrosparse.priors import ARD, LogUniform
 from tests.infer.cases import (
     CLASSES,
     FEATURES,
@@ -261,17 +261,63 @@ def test_units_that_are_gone_cannot_come_back(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "other layers": ({"pair": lambda: pair(network=lambda: mlp((FEATURES, CLASSES)))}, "another model"),
     "other sizes": ({"pair": lambda: pair(network=lambda: mlp((FEATURES, 13, 8, CLASSES)))}, "another model"),
-    "other prior": ({"pair": lambda: pair(prior=ARD(learn=True))}, "does not fit"),
+    "other prior": (
+        {"pair": lambda: pair(prior=ARD(learn=True))},
+        r"prior of fc1.weight was LogUniform\(kl='exact'\) and is ARD\(.*'learned'\)",
+    ),
+    "other form of the prior": ({"pair": lambda: pair(prior=LogUniform(kl="sigmoid"))}, r"and is LogUniform\(kl='sigm"),
+    "other number of data": ({"pair": lambda: pair(num_data=61)}, "num_data=60.* and is .*num_data=61"),
+    "other rate": ({"lr": 2e-3}, "lr was 0.001 and is 0.002; lr_log_var was 0.01 and is 0.02"),
+    "other threshold": ({"threshold": 2.0}, "threshold was 3.0 and is 2.0"),
+    "other schedule": ({"kl_schedule": warm_up()}, r"KL schedule of fc1.weight was \[1, 1,.* and is \[0, 0.333"),
+    "other schedule of a site": ({"site_schedules": {"fc2": warm_up()}}, r"settings: KL schedule of fc2.weight was"),
+    "other schedule of the rate": ({"lr_schedule": cosine()}, r"lr_schedule was None and is \[1,"),
+    "other batches": ({"loader": lambda: batches(batch_size=30)}, "steps an epoch was 3 and is 2"),
+    "a teacher": ({"teacher": mlp((FEATURES, CLASSES))}, "teacher was None and is Sequential with weights"),
     "other epochs": ({"epochs": EPOCHS + 1}, "6 epochs, and 7 are asked for"),
 }
 
 
+@pytest.mark.filterwarnings("ignore:the loader has 60 examples:pyrosparse.errors.PyrosparseWarning")
 @pytest.mark.parametrize("case", REFUSED)
 def test_checkpoints_of_other_runs_are_refused(tmp_path: Path, case: str) -> None:
     straight(tmp_path)
     options, message = REFUSED[case]
     with pytest.raises(CheckpointError, match=message):
         run(tmp_path, resume=True, **options)
+
+
+def test_a_fixed_precision_is_part_of_the_prior(tmp_path: Path) -> None:
+    straight(tmp_path, pair=lambda: pair(prior=ARD(2.0)))
+    with pytest.raises(CheckpointError, match=r"prior of fc1.weight was ARD\(log_precision=0.69"):
+        run(tmp_path, resume=True, pair=lambda: pair(prior=ARD(3.0)))
+
+
+def test_what_only_looks_on_may_change(tmp_path: Path) -> None:
+    straight(tmp_path)
+    run(tmp_path, resume=True, callbacks=[print], checkpoint_every=2, progress=True, device="auto")
+
+
+def test_a_finished_run_needs_its_teacher_no_more(tmp_path: Path) -> None:
+    teacher = mlp((FEATURES, CLASSES))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, wrap=lambda loader: _keeping_its_kind(loader, 10), teacher=teacher, temperature=3.0)
+    with pytest.raises(CheckpointError, match="teacher was Sequential with weights .* and is None"):
+        run(tmp_path, resume=True)
+    run(tmp_path, resume=True, teacher=teacher, temperature=3.0)
+    assert len(run(tmp_path, resume=True)[1].history) == EPOCHS
+    with pytest.raises(CheckpointError, match="teacher was .* and is"):
+        run(tmp_path, resume=True, teacher=mlp((FEATURES, CLASSES)), temperature=3.0)
+
+
+def test_a_checkpoint_that_does_not_tell_its_settings(tmp_path: Path) -> None:
+    straight(tmp_path)
+    path = tmp_path / "last.pt"
+    saved = torch.load(path)
+    del saved["settings"]
+    torch.save(saved, path)
+    with pytest.warns(PyrosparseWarning, match="does not tell its settings"):
+        run(tmp_path, resume=True, lr=1.0)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,6 +26,29 @@ from pyrosparse.infer.settings import FitSettings, pick_device
         ({"teacher_weight": 1.5}, "teacher_weight is 1.5"),
         ({"freeze_at": -0.1}, "freeze_at is -0.1"),
         ({"resume": True}, "resume=True needs a folder"),
+        ({"epochs": "3"}, "epochs is '3'"),
+        ({"epochs": float("nan")}, "epochs is nan"),
+        ({"epochs": float("inf")}, "epochs is inf"),
+        ({"shrink_every": None}, "shrink_every is None"),
+        ({"lr": None}, "lr is None"),
+        ({"lr": "0.1"}, "lr is '0.1'"),
+        ({"lr": float("inf")}, "lr is inf"),
+        ({"lr_log_var": float("nan")}, "lr_log_var is nan"),
+        ({"clip": float("nan")}, "clip is nan"),
+        ({"clip": True}, "clip is True"),
+        ({"freeze_at": "half"}, "freeze_at is 'half'"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+        ({"threshold": "auto"}, "threshold is 'auto'"),
+        ({"teacher": "net.pt"}, "teacher is 'net.pt'; give a trained torch.nn.Module"),
+        ({"kl_schedule": 0.5}, r"kl_schedule is 0.5; .*schedules.constant\(0.5\)"),
+        ({"kl_schedule": "warm_up"}, r"kl_schedule is 'warm_up'; .*schedules.warm_up\("),
+        ({"kl_schedule": None}, "kl_schedule is None"),
+        ({"lr_schedule": 1}, r"lr_schedule is 1; .*schedules.constant\(1\)"),
+        ({"site_schedules": {"fc1": 0.0}}, r"site_schedules\['fc1'\] is 0.0; .*constant\(0.0\)"),
+        ({"site_schedules": [constant()]}, "give a dictionary"),
+        ({"callbacks": 3}, "callbacks is 3"),
+        ({"callbacks": "print"}, "callbacks is 'print'"),
+        ({"callbacks": [print, None]}, "callbacks is"),
     ],
 )
 def test_bad_settings_are_refused(options: dict[str, object], message: str) -> None:
@@ -44,6 +68,18 @@ def test_site_schedules_by_name_and_pattern() -> None:
     assert chosen["conv1.weight"] is slow
     assert chosen["conv2.weight"] is off
     assert chosen["fc.weight"] is settings.kl_schedule
+
+
+def test_site_schedules_by_layer() -> None:
+    own = warm_up()
+    settings = FitSettings(epochs=1, site_schedules={"fc1": own})
+    chosen = settings.schedules_of({"fc1.weight": 0, "fc10.weight": 0, "block.fc1.weight": 0})
+    assert chosen == {"fc1.weight": own, "fc10.weight": settings.kl_schedule, "block.fc1.weight": settings.kl_schedule}
+
+
+def test_numbers_may_be_numpys_and_counts_floats() -> None:
+    settings = FitSettings(epochs=np.int64(3), lr=np.float32(0.5), shrink_every=2.0, threshold=float("inf"))
+    assert (type(settings.epochs), settings.epochs, settings.shrink_every) == (int, 3, 2)
 
 
 def test_unknown_site_suggests_the_nearest() -> None:

@@ -60,7 +60,7 @@ def test_without_a_goal_the_threshold_is_chosen_on_validation_data(run_dir: Path
 
 def test_a_file_larger_than_the_budget_gets_coarser_steps(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # fine steps are what validation data ask for; the budget was planned with coarser ones
-    monkeypatch.setattr("pyrosparse.coding.psz._choose_c", lambda *_, **__: 0.25)
+    monkeypatch.setattr("pyrosparse.coding.psz.choose", lambda *_, **__: (0.25, 0.0))
     small = pipeline.preview(run_dir, threshold=2.0)
     budget = ps.coding.encoded_size(small, c=1.0)
     config = settings(prune={"budget": budget})

@@ -163,3 +163,17 @@ def test_numbers_must_be_positive(pair: Pair, option: dict[str, int]) -> None:
 def test_an_unknown_site_is_named_with_the_nearest(pair: Pair) -> None:
     with pytest.raises(NetworkError, match=r"fc3\.weight.*did you mean"):
         to_arviz(*pair, sites=["fc3.weight"])
+
+
+def test_draws_of_the_prior_leave_the_generator_alone_and_repeat(pair: Pair) -> None:
+    before = torch.get_rng_state()
+    first = to_arviz(*pair, draws=3, prior=True)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.randn(5)
+    again = to_arviz(*pair, draws=3, prior=True)
+    assert np.array_equal(first.prior["fc2.weight"].values, again.prior["fc2.weight"].values)
+
+
+def test_the_class_of_a_guide_is_no_guide(pair: Pair) -> None:
+    with pytest.raises(ConfigError, match=r"guide is the class AutoSparse: give a guide, such as AutoSparse\(model\)"):
+        to_arviz(pair[0], guides.AutoSparse)

@@ -175,5 +175,7 @@ def test_pair_without_a_known_divergence_says_so() -> None:
     q = dist.Normal(torch.zeros(2), 1.0).to_event(1)
     posterior = read(*hand(q, dist.StudentT(3.0, torch.zeros(2), 1.0).to_event(1)), torch.randn(5, 3))["fc.weight"]
     assert posterior.keep().dtype == torch.bool
-    with pytest.raises(PriorError, match="site 'fc.weight': no KL divergence is registered from Normal to StudentT"):
+    with pytest.raises(
+        PriorError, match="site 'fc.weight': no KL divergence is registered from .*Normal.* to .*StudentT"
+    ):
         posterior.kl()

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import pyrosparse as ps
+from pyrosparse.coding import quantise, quantise_aware
 from pyrosparse.data import TensorLoader
+from pyrosparse.errors import DataError
 from pyrosparse.nn import SelectLinear
 from tests.pruning.networks import mlp, ones, pair
 
@@ -89,8 +92,64 @@ def test_likelihood_with_a_parameter_is_left_alone() -> None:
     before = likelihood.log_scale.detach().clone()
     tuned = ps.fine_tune(pruned, loader, epochs=5, lr=0.02, likelihood=likelihood, progress=False)
     assert torch.equal(likelihood.log_scale, before)
+    assert tuned.likelihood is not likelihood
+    assert float(tuned.likelihood.log_scale.detach()) < float(before), "it is trained along"
 
     def error(net: nn.Module) -> Tensor:
         return (net(x) - x[:, :2] * 2.0).square().mean()
 
     assert error(tuned.network) < error(pruned.network)
+
+
+def test_what_does_not_fit_is_refused_before_training(pruned: ps.Pruned, loader: TensorLoader) -> None:
+    bad = TensorLoader(loader.x, loader.y + 1)
+    with pytest.raises(DataError, match="labels must lie between 0 and 2"):
+        ps.fine_tune(pruned, bad, epochs=1, progress=False)
+    with pytest.raises(DataError, match="val_loader: labels lie"):
+        ps.fine_tune(pruned, loader, epochs=1, val_loader=bad, progress=False)
+
+
+def test_frozen_parameters_are_not_tuned(loader: TensorLoader) -> None:
+    network = mlp(6, 12, 3)
+    network.fc1.bias.requires_grad_(False)
+    pruned = ps.prune(*pair(network, None, (6,)))
+    tuned = ps.fine_tune(pruned, loader, epochs=1, lr=0.1, progress=False)
+    assert torch.equal(tuned.network.fc1.bias, pruned.network.fc1.bias)
+    assert not torch.equal(tuned.network.fc2.bias, pruned.network.fc2.bias)
+
+
+@pytest.mark.parametrize("learn_scale", [True, False])
+def test_numbers_all_the_way_to_the_file(tmp_path: Path, learn_scale: bool) -> None:
+    """A regression is trained and measured as one at every station, though nobody says so again."""
+    x = torch.randn(200, 6)
+    y = torch.stack([2.0 * x[:, 0] - x[:, 1], x[:, 2]], 1)
+    loader = TensorLoader(x, y, batch_size=20)
+    torch.manual_seed(0)
+    network = mlp(6, 12, 2)
+    likelihood = ps.likelihoods.Gaussian(num_data=200, scale=0.5, learn_scale=learn_scale)
+    model = ps.SparseModel(network, ps.priors.LogUniform(), likelihood)
+    guide = ps.guides.AutoSparse(model)
+    fit = ps.fit(model, guide, loader, epochs=3, lr=5e-3, val_loader=loader, device="cpu", progress=False)
+    assert "val_accuracy" not in fit.history[-1]
+    pruned = ps.prune(model, guide, val_loader=loader)
+    assert isinstance(pruned.likelihood, ps.likelihoods.Gaussian)
+    assert pruned.likelihood is not model.likelihood
+    scale = pruned.likelihood.log_scale.detach().clone()
+
+    tuned = ps.fine_tune(pruned, loader, epochs=30, lr=5e-3, val_loader=loader, progress=False)
+    assert tuned.report.error < 0.7 * pruned.report.error
+    assert (not torch.equal(tuned.likelihood.log_scale.detach(), scale)) == learn_scale
+    assert torch.equal(pruned.likelihood.log_scale.detach(), scale)
+
+    before = tuned.likelihood.log_scale.detach().clone()
+    aware = quantise_aware(tuned, loader, c=0.5, epochs=2, val_loader=loader, progress=False)
+    assert aware.report.error <= ps.evaluate(quantise(tuned, 0.5).network, loader, likelihood=likelihood).error * 1.05
+    assert torch.equal(aware.likelihood.log_scale.detach(), before)
+    assert torch.equal(tuned.likelihood.log_scale.detach(), before)
+    assert tuned.likelihood.log_scale.grad is None
+
+    info = ps.save(tmp_path / "net.psz", aware, val_loader=loader, tolerance=0.01)
+    metrics = ps.evaluate(ps.load(tmp_path / "net.psz"), loader, likelihood=aware.likelihood)
+    assert info.c is not None
+    assert metrics.metric == "mean squared error"
+    assert metrics.error <= ps.evaluate(aware.network, loader, likelihood=aware.likelihood).error + 0.01

@@ -42,6 +42,14 @@ def test_empty_layer_keeps_its_most_relevant_weight_and_says_so(channels_last: b
     assert int(keep_masks(guide.families, 3.0)["conv2.weight"].sum()) == 1
 
 
+def test_what_the_user_has_frozen_stays_frozen() -> None:
+    network = mlp(5, 6, 3)
+    network.fc1.bias.requires_grad_(False)
+    model, guide = pair(network)
+    small = masked_network(model.network, guide.families, keep_masks(guide.families, 3.0))
+    assert [name for name, p in small.named_parameters() if not p.requires_grad] == ["fc1.bias"]
+
+
 def test_masked_network_is_a_copy() -> None:
     network = mlp(5, 6, 3)
     masks = {f"{layer}.weight": mask for layer, mask in random_masks(network).items()}

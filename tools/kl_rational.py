@@ -10,7 +10,7 @@ Horner's rule in ``q`` cancels little. Each fit is a weighted, linearised least-
 (Sanathanan & Koerner 1963), solved again with Lawson's weights until the largest error is levelled; the
 references come from mpmath (the 2F2 series, and the asymptotic series beyond u^2 = 60).
 
-Run ``python benchmarks/kl_rational.py`` to print the tables with their errors (needs mpmath; a few seconds).
+Run ``python tools/kl_rational.py`` to print the tables with their errors (needs mpmath; a few seconds).
 """
 
 from __future__ import annotations
