@@ -30,8 +30,6 @@ from pyrosparse.infer.settings import FitSettings
 from pyrosparse.poutine import local_reparam
 from pyrosparse.poutine.parameters import unexposed
 
-NUM_DATA = 60_000
-
 
 class HandLinear(nn.Module):
     """Sparse VD layer as one would write it in plain torch."""
@@ -55,14 +53,14 @@ class HandLinear(nn.Module):
         return -(k1 * torch.sigmoid(k2 + k3 * log_alpha) - 0.5 * torch.log1p(torch.exp(-log_alpha)) - k1).sum()
 
 
-def by_hand(network: nn.Sequential, *, fused: bool) -> Callable[[Tensor, Tensor], None]:
+def by_hand(network: nn.Sequential, num_data: int, *, fused: bool) -> Callable[[Tensor, Tensor], None]:
     """One step of Sparse VD in plain torch."""
     hand = nn.Sequential(*(HandLinear(m) if isinstance(m, nn.Linear) else m for m in network))
     layers = [m for m in hand if isinstance(m, HandLinear)]
     optimizer = torch.optim.Adam(hand.parameters(), lr=1e-3, fused=fused)
 
     def step(x: Tensor, y: Tensor) -> None:
-        loss = F.cross_entropy(hand(x), y) + sum(layer.kl() for layer in layers) / NUM_DATA
+        loss = F.cross_entropy(hand(x), y) + sum(layer.kl() for layer in layers)  / num_data
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -83,16 +81,16 @@ def deterministic(network: nn.Module, *, fused: bool) -> Callable[[Tensor, Tenso
     return step
 
 
-def pair(network: nn.Module) -> tuple[ps.SparseModel, guides.AutoSparse]:
+def pair(network: nn.Module, num_data: int) -> tuple[ps.SparseModel, guides.AutoSparse]:
     """A fresh model and guide."""
-    model = ps.SparseModel(network, ps.priors.LogUniform(), ps.likelihoods.Categorical(num_data=NUM_DATA))
+    model = ps.SparseModel(network, ps.priors.LogUniform(), ps.likelihoods.Categorical(num_data=num_data))
     return model, guides.AutoSparse(model)
 
 
 def by_fit(network: nn.Module, loader: ps.data.TensorLoader) -> Callable[[], None]:
     """One epoch of `fit`, exactly as it runs; nothing is shrunk."""
     settings = FitSettings(epochs=10**6, device="cpu", shrink_every=0, progress=False)
-    run = _Run(*pair(network), loader, None, settings)
+    run = _Run(*pair(network, loader.num_data), loader, None, settings)
     bar = Bar("fit", 1, show=False)
 
     def epoch() -> None:
@@ -102,9 +100,9 @@ def by_fit(network: nn.Module, loader: ps.data.TensorLoader) -> Callable[[], Non
     return epoch
 
 
-def by_svi(network: nn.Module) -> Callable[[Tensor, Tensor], None]:
+def by_svi(network: nn.Module, num_data: int) -> Callable[[Tensor, Tensor], None]:
     """One step of stock `pyro.infer.SVI` with `SparseELBO` and `pyro.optim`."""
-    model, guide = pair(network)
+    model, guide = pair(network, num_data)
     svi = SVI(model, local_reparam(guide), pyro.optim.Adam({"lr": 1e-3, "fused": True}), ps.SparseELBO())
 
     def step(x: Tensor, y: Tensor) -> None:
@@ -138,10 +136,10 @@ def main() -> None:
     epochs = {
         "deterministic": over(deterministic(models.lenet_300_100(), fused=False)),
         "deterministic, fused Adam": over(deterministic(models.lenet_300_100(), fused=True)),
-        "by hand, Adam": over(by_hand(network, fused=False)),
-        "by hand, fused Adam": over(by_hand(network, fused=True)),
+        "by hand, Adam": over(by_hand(network, count, fused=False)),
+        "by hand, fused Adam": over(by_hand(network, count, fused=True)),
         "fit": by_fit(network, loader),
-        "stock SVI": over(by_svi(network)),
+        "stock SVI": over(by_svi(network, count)),
     }
     times: dict[str, list[float]] = {name: [] for name in epochs}
     for _round in range(options.rounds + 2):
