@@ -60,7 +60,7 @@ def by_hand(network: nn.Sequential, num_data: int, *, fused: bool) -> Callable[[
     optimizer = torch.optim.Adam(hand.parameters(), lr=1e-3, fused=fused)
 
     def step(x: Tensor, y: Tensor) -> None:
-        loss = F.cross_entropy(hand(x), y) + sum(layer.kl() for layer in layers)  / num_data
+        loss = F.cross_entropy(hand(x), y) + sum(layer.kl() for layer in layers) / num_data
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
