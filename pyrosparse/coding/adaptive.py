@@ -13,17 +13,27 @@ known up to the plane before. All arithmetic is on integers (:mod:`pyrosparse.co
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyrosparse.coding.integers import class_of, code_counts, first_of, width_of
-from pyrosparse.coding.logistic import ONE, WEIGHT, Mixer, Rates, log_of
+from pyrosparse.coding.logistic import WEIGHT, Mixer, Rates, log_of
 from pyrosparse.coding.mask import code_alive
-from pyrosparse.coding.stream import DamagedStreamError, Meter, Stream, cheapest
+from pyrosparse.coding.stream import DamagedStreamError, Stream
 
-__all__ = ["Walk", "code_adaptive", "feasible", "find_walk", "mask_rates"]
+__all__ = [
+    "HEADS",
+    "MOST_PLANES",
+    "RATES",
+    "Grid",
+    "Walk",
+    "code_adaptive",
+    "code_lines",
+    "code_magnitudes",
+    "feasible",
+]
 
 Ints = NDArray[np.int64]
 Small = NDArray[np.int8]
@@ -37,7 +47,6 @@ HEADS = (0, 1, 2, 3, 4)  # mantissa bits of a magnitude that have planes of thei
 MOST_PLANES = 256
 WIDEST = 24  # bits of a magnitude below its class
 FIRST_BLOCK, LARGEST_BLOCK = 24, 1 << 15
-TRIAL_LINES, TRIAL = 320, 1 << 16  # lines and entries on which the walk is chosen
 
 
 @dataclass(frozen=True)
@@ -89,8 +98,8 @@ def code_adaptive(
     size = (int(lines.sum()), int(across.sum()))
     if not feasible(*size):
         raise DamagedStreamError("a matrix of too many lines")
-    grid = _Grid(positions[lines], walk.lag)
-    mask = _code_mask(stream, None if inner is None else inner != 0, size, grid, walk.rates)
+    grid = Grid(positions[lines], walk.lag)
+    mask = code_lines(stream, None if inner is None else inner != 0, size, grid, walk.rates)
     stream.section(sections[1])
     values = _code_values(stream, None if inner is None else inner[mask != 0], mask, grid, walk.head)
     got = np.zeros(size, np.int32)
@@ -110,7 +119,7 @@ def _code_walk(stream: Stream, walk: Walk | None) -> Walk:
     return Walk(turned, lag, RATES[rates], HEADS[head])
 
 
-class _Grid:
+class Grid:
     """Which lines are neighbours of each line; absent ones are the line after the last, which is empty."""
 
     def __init__(self, positions: Ints, lag: int) -> None:
@@ -141,7 +150,7 @@ class _Grid:
         return out
 
 
-def _code_mask(stream: Stream, mask: Bools | None, size: tuple[int, int], grid: _Grid, head: int) -> Small:
+def code_lines(stream: Stream, mask: Bools | None, size: tuple[int, int], grid: Grid, head: int) -> Small:
     """Send what is not zero, line by line; returns ones and zeros with an empty line at the end."""
     lines, width = size
     done = np.zeros((lines + 1, width), np.int8)
@@ -192,7 +201,7 @@ def _code_mask(stream: Stream, mask: Bools | None, size: tuple[int, int], grid: 
 
 
 def _code_values(
-    stream: Stream, values: NDArray[np.int32] | None, mask: Small, grid: _Grid, head: int
+    stream: Stream, values: NDArray[np.int32] | None, mask: Small, grid: Grid, head: int
 ) -> NDArray[np.int32]:
     """Send the integers that are not zero, in the order of the walk."""
     if not mask.any():
@@ -200,11 +209,11 @@ def _code_values(
     padded = np.vstack([mask, np.zeros((1, mask.shape[1]), np.int8)])
     negative = _code_signs(stream, None if values is None else (values < 0).astype(np.int8), padded, grid)
     rest = None if values is None else np.abs(values.astype(np.int64)) - 1
-    size = _code_magnitudes(stream, rest, padded, grid, head) + 1
+    size = code_magnitudes(stream, rest, padded, grid, head) + 1
     return np.where(negative, -size, size).astype(np.int32)
 
 
-def _code_signs(stream: Stream, negative: Small | None, mask: Small, grid: _Grid) -> Bools:
+def _code_signs(stream: Stream, negative: Small | None, mask: Small, grid: Grid) -> Bools:
     """Send signs line by line; the context is the signs of the neighbours."""
     lines, width = len(mask) - 1, mask.shape[1]
     done = np.zeros((lines + 1, width), np.int8)  # 1: negative, -1: positive, 0: no weight
@@ -251,7 +260,7 @@ def _blocks(count: int) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def _code_magnitudes(stream: Stream, rest: Ints | None, mask: Small, grid: _Grid, head: int) -> Ints:
+def code_magnitudes(stream: Stream, rest: Ints | None, mask: Small, grid: Grid, head: int) -> Ints:
     """Send non-negative integers by planes: which of those that reach a class are beyond it."""
     line, place = (axis.astype(np.int32) for axis in np.nonzero(mask))
     classes = None if rest is None else class_of(rest, head).astype(np.int32)
@@ -315,97 +324,9 @@ def _share(which: Indices, at: Ints) -> Ints:
     return log_odds - (typical[0] - typical[1])
 
 
-def _around(bits: Small, grid: _Grid, line: Indices, place: Indices) -> Small:
+def _around(bits: Small, grid: Grid, line: Indices, place: Indices) -> Small:
     """How many neighbours on either side are set."""
     out = np.zeros(len(line), np.int8)
     for neighbour in grid.around.T:
         out += bits[neighbour[line], place]
     return out
-
-
-def find_walk(levels: NDArray[np.int32], *, places: Ints | None = None) -> Walk | None:
-    """Choose the walk by trial, on part of the matrix where it is large; None if it has too many lines."""
-    halves = {turned: _part(levels, turned, places) for turned in (False, True)}
-    parts = {turned: half for turned, half in halves.items() if half is not None}
-    if not parts:
-        return None
-
-    def mask_cost(stream: Stream, walk: Walk) -> None:
-        part, positions = parts[walk.turned]
-        size = (part.shape[0], part.shape[1])
-        _code_mask(stream, part != 0, size, _Grid(positions, walk.lag), walk.rates)
-
-    walk = cheapest([Walk(turned, lag) for turned in parts for lag in (0, 1)], mask_cost)
-    part, positions = parts[walk.turned]
-    found = [replace(walk, lag=lag) for lag in _lags(part != 0, positions)]
-    walk = cheapest([walk, *found, *(replace(walk, lag=0, rates=rates) for rates in (0, 1))], mask_cost)
-    grid, padded = _Grid(positions, walk.lag), np.vstack([part != 0, np.zeros((1, part.shape[1]), bool)])
-    rest = np.abs(part[part != 0].astype(np.int64)) - 1
-
-    def cost(stream: Stream, head: int) -> None:
-        _code_magnitudes(stream, rest, padded.astype(np.int8), grid, head)
-
-    largest = int(np.abs(levels).max()) - 1
-    heads = [h for h in HEADS if h == 0 or largest >= 1 << h]
-    heads = [h for h in heads if class_of(np.array([largest]), h)[0] <= MOST_PLANES]
-    return replace(walk, head=cheapest(heads, cost))
-
-
-def _part(levels: NDArray[np.int32], turned: bool, places: Ints | None) -> tuple[NDArray[np.int32], Ints] | None:
-    """Lines in a row and evenly spaced places across them, few enough for a trial; and the lines' positions."""
-    matrix = levels.T if turned else levels
-    lines, across = matrix.any(axis=1), matrix.any(axis=0)
-    if not feasible(int(lines.sum()), int(across.sum())):
-        return None
-    positions = (places if turned and places is not None else np.arange(len(matrix)))[lines]
-    part = matrix[np.ix_(lines, across)]
-    first = max(0, len(part) - TRIAL_LINES) // 2
-    part = part[first : first + TRIAL_LINES]
-    part = part[:, :: max(1, -(-part.size // TRIAL))]
-    return (part, positions[first : first + TRIAL_LINES]) if part.any() else None
-
-
-class _Record(Meter):
-    """Keeps the probabilities of the coins."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.coins_seen: list[Ints] = []
-
-    def coins(self, bits: Small | None, ones: Ints) -> Small:
-        self.coins_seen.append(ones)
-        return super().coins(bits, ones)
-
-
-def mask_rates(levels: NDArray[np.int32], walk: Walk, *, places: Ints | None = None) -> NDArray[np.float64]:
-    """Probability that the coder of the mask gives each entry of not being zero; 0 in dead rows and columns."""
-    matrix = levels.T if walk.turned else levels
-    positions = places if walk.turned and places is not None else np.arange(len(matrix), dtype=np.int64)
-    lines, across = matrix.any(axis=1), matrix.any(axis=0)
-    record = _Record()
-    mask = matrix[np.ix_(lines, across)] != 0
-    _code_mask(record, mask, (mask.shape[0], mask.shape[1]), _Grid(positions[lines], walk.lag), walk.rates)
-    out = np.zeros(matrix.shape)
-    out[np.ix_(lines, across)] = np.stack(record.coins_seen) / ONE
-    return out.T if walk.turned else out
-
-
-def _lags(mask: Bools, positions: Ints, count: int = 2) -> list[int]:
-    """Distances at which lines resemble each other most, by the autocorrelation of the mask."""
-    positions = positions - positions[0]
-    span = int(positions[-1]) + 1
-    if span < 8 or span > 1 << 14:
-        return []
-    image = np.zeros((span, mask.shape[1]))
-    image[positions] = mask
-    image -= image.mean(axis=1, keepdims=True)
-    power = np.abs(np.fft.rfft(image, 2 * span, axis=0)) ** 2
-    likeness = np.fft.irfft(power.sum(axis=1))[2 : span // 2]
-    peaks = np.argsort(-likeness, kind="stable")
-    lags: list[int] = []
-    for peak in (peaks + 2).tolist():
-        if all(abs(peak - lag) > 2 for lag in lags) and peak > 2:
-            lags.append(peak)
-        if len(lags) == count:
-            break
-    return lags

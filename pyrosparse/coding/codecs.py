@@ -27,10 +27,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyrosparse.coding.adaptive import Walk, code_adaptive, find_walk
+from pyrosparse.coding.adaptive import Walk, code_adaptive
 from pyrosparse.coding.integers import code_coefficients
 from pyrosparse.coding.mask import code_bits, code_mask
 from pyrosparse.coding.stream import DamagedStreamError, Stream, cheapest
+from pyrosparse.coding.walk import find_walk
 
 __all__ = [
     "CODECS",

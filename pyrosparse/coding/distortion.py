@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrosparse.coding.adaptive import find_walk, mask_rates
+from pyrosparse.coding.walk import find_walk, mask_rates
 
 __all__ = ["weigh_rate"]
 
@@ -38,7 +38,7 @@ def weigh_rate(
     :param sigma: their posterior standard deviations; a weight with 0 is rounded.
     :param step: :math:`\Delta`.
     :param rate_weight: :math:`\lambda`; at 1 a nat of error is worth a nat of file.
-    :param places: original positions of the columns, see :func:`pyrosparse.coding.adaptive.find_walk`.
+    :param places: original positions of the columns, see :func:`pyrosparse.coding.walk.find_walk`.
     :return: integers of the same shape.
     """
     levels = np.rint(weights / step).astype(np.int64)

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyrosparse.coding.adaptive import HEADS, RATES, Walk, code_adaptive, feasible, find_walk, mask_rates
+from pyrosparse.coding.adaptive import HEADS, RATES, Walk, code_adaptive, feasible
 from pyrosparse.coding.codecs import Content, column_positions, shortest
 from pyrosparse.coding.fileinfo import entropy_bits
 from pyrosparse.coding.stream import DamagedStreamError, Meter, Reader, Writer
+from pyrosparse.coding.walk import find_walk, mask_rates
 
 
 def there_and_back(levels: np.ndarray, walk: Walk, places: np.ndarray | None = None) -> float:

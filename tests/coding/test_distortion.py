@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from pyrosparse.coding import quantise
-from pyrosparse.coding.adaptive import code_adaptive, find_walk
+from pyrosparse.coding.adaptive import code_adaptive
 from pyrosparse.coding.distortion import weigh_rate
 from pyrosparse.coding.precision import make_plan
 from pyrosparse.coding.stream import Meter
+from pyrosparse.coding.walk import find_walk
 from pyrosparse.errors import NetworkError
 from tests.coding.networks import equal, lenet
 from tests.coding.test_adaptive import blobs
