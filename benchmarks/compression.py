@@ -2,7 +2,7 @@
 
 Pre-train, fit, prune, end with quantisation, save; thresholds and steps are chosen on validation data (the last
 5,000 training images), and the test set is looked at once, after everything has been decided. Recipes are tuned
-with ``--tune`` on seeds 0 to 2, which leaves the test set alone; the tables come from other seeds, 20 to 22. One
+with ``--tune`` on seeds 0 to 2, which leaves the test set alone; the tables come from other seeds, 30 to 32. One
 JSON a seed is written as soon as it is there; the table takes medians over seeds.
 """
 
