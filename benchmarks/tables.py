@@ -74,7 +74,8 @@ def compression(network: str, rows: dict[str, str]) -> list[str]:
                 f"  - asked: {claim['figure']} ≥ {claim['asked']:g} at ≤ {100 * claim['at_most_error']:.2f} %; "
                 f"measured {claim['measured']:.0f} at {100 * claim['test_error']:.2f} %: {met}."
             )
-    return [*lines, "", *notes]
+    empty = 2  # the two lines of the header
+    return [*lines, "", *notes] if len(lines) > empty else notes
 
 
 def curve(network: str, rows: dict[str, str]) -> list[str]:
