@@ -44,8 +44,8 @@ def sparse(name: str, *, num_data: int, prior: Prior | None = None, **options: o
     :param num_data: size of the training set.
     :param prior: prior of every weight; the log-uniform one when None.
     """
-    from pyrosparse.likelihoods import Categorical  # noqa: PLC0415  (models are imported by the model)
-    from pyrosparse.model import SparseModel  # noqa: PLC0415
-    from pyrosparse.priors import LogUniform  # noqa: PLC0415
+    from pyrosparse.likelihoods import Categorical
+    from pyrosparse.model import SparseModel
+    from pyrosparse.priors import LogUniform
 
     return SparseModel(build(name, **options), prior or LogUniform(), Categorical(num_data=num_data))

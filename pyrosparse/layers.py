@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["SPARSE_LAYERS", "Site", "axes", "sparse_layers"]
 
@@ -34,6 +34,12 @@ class Site:
     def total(self) -> int:
         """Number of weights."""
         return self.shape.numel()
+
+    def index(self, outs: Tensor, ins: Tensor) -> tuple[Tensor, ...]:
+        """Where a cut weight lies in the original: indices along each axis, kernel axes whole."""
+        along = [torch.arange(n) for n in self.shape]
+        along[self.out_axis], along[self.in_axis] = outs, ins
+        return tuple(along)
 
 
 def axes(module: nn.Module) -> tuple[int, int]:

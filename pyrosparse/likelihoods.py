@@ -108,7 +108,7 @@ class Categorical(Likelihood):
 
     def check(self, output: Tensor, y: Tensor) -> None:  # noqa: D102
         super().check(output, y)
-        if output.dim() != 2:  # noqa: PLR2004
+        if output.dim() != 2:
             raise DataError(
                 f"Categorical needs logits of shape (batch, classes); the network gives {tuple(output.shape)}"
             )
@@ -182,7 +182,7 @@ class MultiLabel(Likelihood):
         return torch.sigmoid(output)
 
     def error(self, mean: Tensor, y: Tensor) -> Tensor:  # noqa: D102
-        return ((mean > 0.5) != (y > 0.5)).float().mean(-1)  # noqa: PLR2004
+        return ((mean > 0.5) != (y > 0.5)).float().mean(-1)
 
     def log_prob(self, output: Tensor, y: Tensor) -> Tensor:  # noqa: D102
         return -F.binary_cross_entropy_with_logits(output, y, reduction="none").sum(-1)

@@ -104,7 +104,7 @@ def fit(problem: tuple[Array, Array, Array], top: int, bottom: int) -> Rational:
             error = np.abs(upper @ x[: top + 1] / denominator - target) * size
             if best is None or error.max() < best[0]:
                 best = (float(error.max()), x)
-            if step > 10:  # noqa: PLR2004 - let the denominator settle first
+            if step > 10:
                 lawson *= (error / error.max() + 1e-3) ** power
                 lawson /= lawson.mean()
     if best is None:

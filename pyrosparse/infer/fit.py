@@ -20,7 +20,7 @@ from pyrosparse.errors import CheckpointError, FitError, PyrosparseWarning
 from pyrosparse.guides.auto import AutoSparse
 from pyrosparse.infer.check import NOTHING, check_batch, check_data, check_validation
 from pyrosparse.infer.checkpoint import CHECKPOINT, check_writable, load_checkpoint, save_checkpoint
-from pyrosparse.infer.distil import softened
+from pyrosparse.infer.distil import TaughtLoader, softened
 from pyrosparse.infer.elbo import SparseELBO
 from pyrosparse.infer.evaluate import Batches, Metrics, evaluate_function, written
 from pyrosparse.infer.fingerprint import fingerprint
@@ -148,7 +148,8 @@ class _Run:
         sums = torch.zeros(3, device=self.device)
         step = self.state.epoch * self.per_epoch
         count = 0
-        unseen = self.state.epoch == 0 and not isinstance(self.loader, TensorLoader)  # that was checked as a whole
+        # a TensorLoader was checked as a whole, and a TaughtLoader checks its batches itself
+        unseen = self.state.epoch == 0 and not isinstance(self.loader, TensorLoader | TaughtLoader)
         for x, y in self.loader:
             if unseen:
                 check_batch(self.model.likelihood, x, y, count + 1, network=self.model.network)

@@ -103,6 +103,4 @@ def _of_family(model: SparseModel, name: str, family: Family) -> Posterior:
     outs, ins = model.kept[site.layer]
     if len(outs) == site.shape[site.out_axis] and len(ins) == site.shape[site.in_axis]:
         return Posterior(name, site.shape, family)
-    index = [torch.arange(n) for n in site.shape]
-    index[site.out_axis], index[site.in_axis] = outs, ins
-    return Posterior(name, site.shape, family, tuple(index))
+    return Posterior(name, site.shape, family, site.index(outs, ins))

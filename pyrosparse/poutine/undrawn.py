@@ -23,7 +23,7 @@ class _Noise(torch.autograd.Function):
     """``mean + sqrt(variance + floor) · ε`` with one saved tensor instead of autograd's four."""
 
     @staticmethod
-    def forward(ctx: Any, mean: Tensor, variance: Tensor) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, mean: Tensor, variance: Tensor) -> Tensor:
         std = variance.add(VARIANCE_FLOOR).sqrt_()
         # `randn` of a contiguous shape: `normal_` in place on a channels-last tensor is ten times slower
         noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)
@@ -33,7 +33,7 @@ class _Noise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
         (half_score,) = ctx.saved_tensors
         (grad,) = grad_outputs
         return grad, grad * half_score
@@ -96,7 +96,7 @@ class Undrawn(torch.Tensor):
         if origin._drawn is not None:
             return None
         origin._uses += 1
-        if origin._uses == 2:  # noqa: PLR2004
+        if origin._uses == 2:
             warnings.warn(
                 f"site {self.site!r} is used twice in one pass: under local reparameterisation each use draws "
                 "independent noise, although the weight is the same; if the correlation matters, leave it out with "
@@ -117,7 +117,7 @@ class Undrawn(torch.Tensor):
         return turned
 
     @classmethod
-    def __torch_function__(  # noqa: D105
+    def __torch_function__(
         cls,
         func: Callable[..., Any],
         types: Sequence[type],
@@ -184,7 +184,7 @@ def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[s
 
 def _matmul(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``a @ b`` where one side is undrawn (two undrawn factors: the left one is drawn)."""
-    if kwargs or len(args) != 2:  # noqa: PLR2004
+    if kwargs or len(args) != 2:
         return NotImplemented
     a, b = args
     if isinstance(a, Undrawn) and isinstance(b, Undrawn):

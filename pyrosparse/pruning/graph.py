@@ -219,7 +219,7 @@ class _Follower:
             raise _Stays("used more than once")
         if getattr(producer, "groups", 1) != 1:
             raise _Stays("grouped convolution")
-        if isinstance(producer, nn.Linear) and len(shape) != 2:  # noqa: PLR2004
+        if isinstance(producer, nn.Linear) and len(shape) != 2:
             raise _Stays(f"gives a tensor of shape {tuple(shape)}")
 
     def _link(self, start: fx.Node, path: list[fx.Node], node: fx.Node) -> UnitLink:
@@ -232,7 +232,7 @@ class _Follower:
         columns = consumer.weight.shape[axes(consumer)[1]]
         linear = isinstance(consumer, nn.Linear)
         fits = shape[1] == columns and columns % units == 0
-        if not fits or (len(shape) != 2 if linear else columns != units):  # noqa: PLR2004
+        if not fits or (len(shape) != 2 if linear else columns != units):
             raise _Stays(f"{consumer_name} reads a tensor of shape {tuple(shape)}")
         norms = [str(n.target) for n in path if n.op == "call_module" and isinstance(self._module(n), NORMS)]
         for norm in norms:

@@ -161,10 +161,8 @@ def _auto(source: Source, val_loader: Batches, report: PruneReport, tolerance: f
 
 def _original_mask(site: Site, kept: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
     """Put the mask of the smaller weight into the original's shape."""
-    index = [torch.arange(n) for n in site.shape]
-    index[site.out_axis], index[site.in_axis] = kept
     full = torch.zeros(site.shape, dtype=torch.bool)
-    full[torch.meshgrid(*index, indexing="ij")] = mask.cpu()
+    full[torch.meshgrid(*site.index(*kept), indexing="ij")] = mask.cpu()
     return full
 
 

@@ -114,7 +114,7 @@ def _function_alone(network: nn.Module, node: fx.Node, source: torch.Size) -> bo
 def _method_alone(network: nn.Module, node: fx.Node, source: torch.Size) -> bool:
     if node.target in _RESHAPES:
         shape = node.meta["shape"]
-        return len(shape) == 2 and shape[0] == source[0]  # noqa: PLR2004
+        return len(shape) == 2 and shape[0] == source[0]
     return node.target in _METHODS or (node.target == "flatten" and _flattens_from_units(node))
 
 
