@@ -1,6 +1,6 @@
 """MNIST, LeNet-300-100: weights and bytes that Sparse VD and ARD need, without and with aids.
 
-python benchmarks/lenet_300_100.py [--rows plain aided ard] [--seeds 30 31 32] [--tune]
+python benchmarks/lenet_300_100.py [--rows plain aided ard] [--seeds 40 41 42] [--tune]
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from common import environment, write
 from compression import Recipe, finished, medians, run_seed, verdict
 
 ROWS = {
-    "plain": Recipe("lenet_300_100", tolerance=0.001),
+    "plain": Recipe("lenet_300_100", threshold=1.0),
     "aided": Recipe(
         "lenet_300_100",
         shift=1,
         teacher_epochs=6,
-        tolerance=0.002,
-        rounding_tolerance=0.0,
+        threshold=0.0,
         aids=("pixel shifts of ±1", "soft labels of one dense LeNet-5, weight 0.7, temperature 2"),
     ),
-    "ard": Recipe("lenet_300_100", prior="ARD", tolerance=0.001),
+    "ard": Recipe("lenet_300_100", prior="ARD", tolerance=0.0005),
 }
 # what was asked of the network that is read back from its file: figure, at least, at most this test error
 BARS = {
@@ -34,7 +33,7 @@ def main() -> None:
     """Run rows and seeds, one JSON each, then the table of medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[30, 31, 32])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[40, 41, 42])
     parser.add_argument("--tune", action="store_true", help="leave the test set alone and write nothing")
     options = parser.parse_args()
     for row in options.rows:

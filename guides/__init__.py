@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from pyrosparse.guides.auto import ARD, AutoSparse, SparseVD
+from pyrosparse.guides.auto import ARD, L0, AutoSparse, GroupHorseshoe, GroupNormalJeffreys, SparseVD
 from pyrosparse.guides.dropout import DropoutFamily
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family, family_of, register_family
+from pyrosparse.guides.group import Criterion, GroupFamily
+from pyrosparse.guides.point import PointFamily
 
 __all__ = [
     "ARD",
     "DEFAULT_THRESHOLD",
+    "L0",
     "AutoSparse",
+    "Criterion",
     "DropoutFamily",
     "Family",
+    "GroupFamily",
+    "GroupHorseshoe",
+    "GroupNormalJeffreys",
+    "PointFamily",
     "SparseVD",
     "family_of",
     "register_family",

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, nn
 
 from pyrosparse.errors import NetworkError, PriorError
 from pyrosparse.guides.family import Family, family_of
+from pyrosparse.guides.group import Criterion, GroupFamily
 from pyrosparse.model import SparseModel
 from pyrosparse.poutine.parameters import expose
 from pyrosparse.priors import ARD as ARDPrior
-from pyrosparse.priors import LogUniform, Prior
+from pyrosparse.priors import L0 as L0Prior
+from pyrosparse.priors import GroupHorseshoe as HorseshoePrior
+from pyrosparse.priors import GroupLogUniform, LogUniform, Prior
+from pyrosparse.text import nearest
 
-__all__ = ["ARD", "AutoSparse", "SparseVD"]
+__all__ = ["ARD", "L0", "AutoSparse", "GroupHorseshoe", "GroupNormalJeffreys", "SparseVD"]
 
 
 class AutoSparse(nn.Module):
@@ -25,13 +31,24 @@ class AutoSparse(nn.Module):
 
     :param model: a model with priors on its weights.
     :param log_var: initial log variance of each weight; −6 trains fast from a pre-trained network, −10 is
-        the start of Molchanov et al. (2017).
-    :raises NetworkError: unless ``model`` is a :class:`~pyrosparse.SparseModel`.
-    :raises PriorError: if ``log_var`` is no finite number, or a prior has no family; see
-        :func:`~pyrosparse.guides.register_family`.
+        the start of Molchanov et al. (2017). Under a group scale it is that of the weight of unit size: −4 there.
+    :param max_std: largest posterior standard deviation of the individual weights, by layer or pattern
+        (``{"fc1": 0.2}``), or one number for all; Louizos et al. (2017) cap the first layers of LeNets at 0.2.
+    :param criterion: what decides whether a group of weights is kept: ``"scale"`` or ``"information"``, see
+        :class:`~pyrosparse.guides.Criterion`. Without group priors it changes nothing.
+    :raises NetworkError: unless ``model`` is a :class:`~pyrosparse.SparseModel`; for a pattern that fits no layer.
+    :raises PriorError: if ``log_var`` is no finite number, ``max_std`` not positive, ``criterion`` unknown, or a prior
+        has no family; see :func:`~pyrosparse.guides.register_family`.
     """
 
-    def __init__(self, model: SparseModel, *, log_var: float = -6.0) -> None:
+    def __init__(
+        self,
+        model: SparseModel,
+        *,
+        log_var: float = -6.0,
+        max_std: float | Mapping[str, float] | None = None,
+        criterion: Criterion | str = Criterion.SCALE,
+    ) -> None:
         super().__init__()
         if not isinstance(model, SparseModel):
             what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
@@ -46,6 +63,31 @@ class AutoSparse(nn.Module):
                 for site in model.sites
             }
         )
+        if criterion not in set(Criterion):
+            known = [c.value for c in Criterion]
+            raise PriorError(
+                f"{type(self).__name__}: criterion={criterion!r} is unknown{nearest(str(criterion), known)}"
+            )
+        for family in self.families.values():
+            if isinstance(family, GroupFamily):
+                family.criterion = Criterion(criterion)
+        self._cap(model, {"*": max_std} if isinstance(max_std, int | float) else max_std or {})
+
+    def _cap(self, model: SparseModel, caps: Mapping[str, float]) -> None:
+        """Tell families their largest standard deviation."""
+        for pattern, cap in caps.items():
+            if not (isinstance(cap, int | float) and 0 < cap < math.inf):
+                raise PriorError(f"{type(self).__name__}: max_std[{pattern!r}] is {cap!r}; give a positive number")
+            layers = {site.layer: self.families[site.name] for site in model.sites.values()}
+            found = [family for layer, family in layers.items() if fnmatchcase(layer, pattern)]
+            if not found:
+                raise NetworkError(
+                    f"{type(self).__name__}: max_std[{pattern!r}] fits no layer{nearest(pattern, layers)}"
+                )
+            for family in found:
+                if not hasattr(family, "max_std"):
+                    raise PriorError(f"{type(self).__name__}: max_std[{pattern!r}]: {family.site} has no such cap")
+                family.max_std = cap  # type: ignore[assignment]
 
     @property
     def families(self) -> dict[str, Family]:
@@ -88,3 +130,21 @@ class ARD(_OnePrior):
     """Guide of variational ARD dropout: ARD priors only; else as :class:`AutoSparse`."""
 
     prior = ARDPrior
+
+
+class GroupNormalJeffreys(_OnePrior):
+    """Guide of Bayesian compression with log-uniform group scales; else as :class:`AutoSparse`."""
+
+    prior = GroupLogUniform
+
+
+class GroupHorseshoe(_OnePrior):
+    """Guide of Bayesian compression with the group horseshoe; else as :class:`AutoSparse`."""
+
+    prior = HorseshoePrior
+
+
+class L0(_OnePrior):
+    """Guide of L0 regularisation with hard concrete gates; else as :class:`AutoSparse`."""
+
+    prior = L0Prior

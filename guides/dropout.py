@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
 from pyrosparse.distributions import DropoutNormal
-from pyrosparse.guides.family import Family, register_family
+from pyrosparse.guides.family import Family, load_mask, register_family
 from pyrosparse.priors import ARD, LogUniform, Prior
 
 __all__ = ["DropoutFamily"]
@@ -30,6 +31,8 @@ class DropoutFamily(Family):
     """
 
     frozen: Tensor | None
+    # largest standard deviation: log_var is projected back below it before each draw
+    max_std: float | None = None
 
     def __init__(self, site: str, prior: Prior, weight: Tensor, log_var: float) -> None:
         super().__init__(site, prior)
@@ -38,30 +41,38 @@ class DropoutFamily(Family):
         self.register_buffer("frozen", None)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # a mask that was fixed before the state was saved is part of it, and so is that there was none
-        mask = state_dict.get(f"{prefix}frozen")
-        self.frozen = None if mask is None else torch.empty_like(mask, device=self.loc.device)
+        load_mask(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def normal(self) -> DropoutNormal:
+    def elements(self) -> DropoutNormal:
         """Posterior of the single weights; batch shape that of the weight."""
         return DropoutNormal(self.loc, self.log_var, keep=self.frozen)
 
     def distribution(self) -> TorchDistributionMixin:  # noqa: D102
-        return self.normal().to_event(self.loc.dim())
+        return self.elements().to_event(self.loc.dim())
+
+    def forward(self) -> Tensor:  # noqa: D102
+        self.cap()
+        return super().forward()
+
+    @torch.no_grad()
+    def cap(self) -> None:
+        """Project the standard deviations back below ``max_std``, if there is one."""
+        if self.max_std is not None:
+            self.log_var.clamp_(max=2.0 * math.log(self.max_std))
 
     def relevance(self) -> Tensor:  # noqa: D102
         with torch.no_grad():
-            relevance = -self.normal().log_alpha
+            relevance = -self.elements().log_alpha
             return relevance if self.frozen is None else relevance.masked_fill(~self.frozen, -torch.inf)
 
     def mean(self) -> Tensor:  # noqa: D102
         with torch.no_grad():
-            return self.normal().mean.clone()
+            return self.elements().mean.clone()
 
     def std(self) -> Tensor:  # noqa: D102
         with torch.no_grad():
-            return self.normal().variance.sqrt()
+            return self.elements().variance.sqrt()
 
     def freeze(self, keep: Tensor) -> None:  # noqa: D102
         # a copy: live shrinking cuts it in place

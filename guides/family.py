@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pyro
 import torch
@@ -14,7 +14,7 @@ from torch.distributions import kl_divergence
 from pyrosparse.errors import PriorError
 from pyrosparse.priors import Prior
 
-__all__ = ["DEFAULT_THRESHOLD", "Family", "family_of", "register_family"]
+__all__ = ["DEFAULT_THRESHOLD", "Family", "family_of", "load_mask", "register_family"]
 
 # α ≥ e³ ≈ 20: noise twenty times stronger than the weight (the habit since Molchanov et al., 2017)
 DEFAULT_THRESHOLD = 3.0
@@ -23,13 +23,17 @@ DEFAULT_THRESHOLD = 3.0
 class Family(nn.Module, ABC):
     """Posterior of one weight: it owns the parameters and answers the questions that the rest asks.
 
-    The questions are :meth:`distribution`, :meth:`relevance`, :meth:`keep`, :meth:`mean`, :meth:`std`,
-    :meth:`kl`, and for live shrinking :meth:`weight_tensors`. Summaries, pruning, coding and reports ask
-    nothing else, so a new method is one distribution, one prior and one family.
+    The questions are :meth:`distribution`, :meth:`relevance`, :meth:`keep`, :meth:`presence`, :meth:`mean`,
+    :meth:`std`, :meth:`draws`, :meth:`kl`, for live shrinking :meth:`weight_tensors`, and which sample sites the
+    family has (:attr:`sites`, :meth:`hidden`). Summaries, pruning, coding and reports ask nothing else, so a new
+    method is one distribution, one prior and one family.
 
     :param site: name of the weight (``fc1.weight``).
     :param prior: its prior.
     """
+
+    # what the relevance is the negative of, for tables
+    statistic = "log α"
 
     def __init__(self, site: str, prior: Prior) -> None:
         super().__init__()
@@ -42,9 +46,18 @@ class Family(nn.Module, ABC):
         """Prior of the weight, as the model has it."""
         return self._prior[0]
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the sample sites of this family: the weight's, and those of hidden() where it has some."""
+        return (self.site, *self.hidden())
+
+    def hidden(self) -> dict[str, TorchDistributionMixin]:
+        """Posteriors at further sample sites than the weight's, by name: scales of groups, say."""
+        return {}
+
     @abstractmethod
     def distribution(self) -> TorchDistributionMixin:
-        """Posterior of the whole weight: no batch shape, event shape that of the weight."""
+        """Posterior at the weight's own site: no batch shape, event shape that of the weight."""
 
     @abstractmethod
     def relevance(self) -> Tensor:
@@ -70,6 +83,19 @@ class Family(nn.Module, ABC):
         """Which weights stay: those of relevance ≥ −threshold (log α ≤ threshold). Boolean, shape of the weight."""
         return self.relevance() >= -threshold
 
+    def presence(self, threshold: float = DEFAULT_THRESHOLD) -> Tensor:
+        """Probability that a weight is not 0; broadcasts to the weight. Here 1 where it is kept, else 0."""
+        return self.keep(threshold).to(torch.get_default_dtype())
+
+    def draws(self, count: int, at: Tensor) -> Tensor:
+        """Draw chosen weights from their posterior, shape ``(count, len(at))``.
+
+        :param count: number of draws.
+        :param at: indices into the flattened weight.
+        """
+        mean, std = self.mean().flatten()[at], self.std().flatten()[at]
+        return torch.addcmul(mean, std, torch.randn((count, len(at)), dtype=mean.dtype, device=mean.device))
+
     def kl(self) -> Tensor:
         """KL divergence from the prior in nats, a scalar."""
         q = self.distribution()
@@ -78,6 +104,13 @@ class Family(nn.Module, ABC):
     def forward(self) -> Tensor:
         """Run the sample statement(s) of the guide and return the weight."""
         return pyro.sample(self.site, self.distribution())
+
+
+def load_mask(module: nn.Module, state_dict: Mapping[str, Tensor], prefix: str) -> None:
+    """Make room for a saved mask: one that was fixed before is part of a state, and so is that there was none."""
+    mask = state_dict.get(f"{prefix}frozen")
+    device = next(module.parameters()).device
+    module.register_buffer("frozen", None if mask is None else torch.empty_like(mask, device=device))
 
 
 FamilyFactory = Callable[[str, Prior, Tensor, float], Family]

@@ -82,10 +82,10 @@ class SparseModel(nn.Module):
             chosen = overrides.get(layer, prior)
             chosen.check(layer, module)
             out_axis, in_axis = axes(module)
-            self.sites[name] = Site(name, layer, weight.shape, out_axis, in_axis)
+            site = self.sites[name] = Site(name, layer, weight.shape, out_axis, in_axis)
             if uses[id(weight)] > 1:
                 self.tied.append(name)
-            self._priors[_key(name)] = deepcopy(chosen)
+            self._priors[_key(name)] = chosen.at(site, module)
             # the draw takes its place; the values stay as the start of the posterior means
             weight.requires_grad_(False)
         # original coordinates of what live shrinking has left: layer -> (outputs, inputs)

@@ -89,7 +89,9 @@ class _Run:
         self.val_loader = val_loader
         self.per_epoch = steps_per_epoch(loader)
         self.elbo = SparseELBO()
-        self.schedules = settings.schedules_of(model.sites)
+        # a family's scales follow the schedule of its weight
+        by_weight = settings.schedules_of(model.sites)
+        self.schedules = {name: by_weight[site] for site, family in guide.families.items() for name in family.sites}
         # independent noise at each place of a tied weight would be wrong: these get a real draw
         self.guided: Callable[..., Any] = local_reparam(guide, exclude=model.tied) if settings.local_reparam else guide
         self.fingerprint: dict[str, Any] = {}
@@ -103,7 +105,7 @@ class _Run:
             check_validation(model.network, model.likelihood, val_loader, device=self.device)
         named = [*((f"model.{n}", p) for n, p in model.trained_parameters()), *guide.named_parameters()]
         self.parameters = [p for _, p in named]
-        self.optimizer = adam(named, lr=settings.lr, lr_log_var=settings.log_var_rate)
+        self.optimizer = adam(named, lr=settings.lr, lr_log_var=settings.log_var_rate, lr_scale=settings.scale_rate)
         self.shrinker = Shrinker(model, guide, self.optimizer, threshold=settings.threshold)
         self.state = FitState(model, guide, self.optimizer, epochs=settings.epochs)
         self.saved: Path | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,20 +14,32 @@ _FUSED_DEVICES = ("cpu", "cuda")
 
 
 def adam(
-    parameters: Iterable[tuple[str, nn.Parameter]], *, lr: float, lr_log_var: float | None = None
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    *,
+    lr: float,
+    lr_log_var: float | None = None,
+    lr_scale: float | None = None,
 ) -> torch.optim.Adam:
     """Adam over named parameters, fused where torch has it.
 
-    :param parameters: names and parameters; those whose name ends with ``log_var`` get a rate of their own.
+    :param parameters: names and parameters; those of a module ``scale`` and those whose name ends with ``log_var`` get
+        rates of their own.
     :param lr: learning rate of means, biases and all others.
     :param lr_log_var: learning rate of log variances; ``lr`` when None.
+    :param lr_scale: learning rate of group scales and gates, their log variances too; ``lr`` when None.
     """
     trained = [(name, p) for name, p in parameters if p.requires_grad]
-    spread = [p for name, p in trained if name.endswith("log_var")]
-    others = [p for name, p in trained if not name.endswith("log_var")]
-    groups = [{"params": others, "lr": lr}]
-    if spread:
-        groups.append({"params": spread, "lr": lr if lr_log_var is None else lr_log_var})
+    kinds: dict[str, list[nn.Parameter]] = {"others": [], "log_var": [], "scale": []}
+    for name, parameter in trained:
+        kind = "scale" if ".scale." in name else "log_var" if name.endswith("log_var") else "others"
+        kinds[kind].append(parameter)
+    rates = {"others": lr, "log_var": lr_log_var, "scale": lr_scale}
+    # the first group is that of the network's own parameters, also where there are none
+    groups: list[dict[str, Any]] = [
+        {"params": found, "lr": lr if (rate := rates[kind]) is None else rate}
+        for kind, found in kinds.items()
+        if found or kind == "others"
+    ]
     fused = all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for _, p in trained)
     optimizer = torch.optim.Adam(groups, lr=lr, fused=fused)
     for group in optimizer.param_groups:

@@ -31,7 +31,8 @@ class FitSettings:
         (``"fc1.weight"``, ``"fc1"``, ``"conv*"``); of two that fit, the later counts.
     :param lr: learning rate of means, biases and all other parameters.
     :param lr_log_var: learning rate of log variances; ten times ``lr`` when None.
-    :param lr_schedule: factor on both rates by the progress of the run.
+    :param lr_scale: learning rate of group scales and gates; ten times ``lr`` when None.
+    :param lr_schedule: factor on all rates by the progress of the run.
     :param clip: largest norm of the gradient (of the loss in nats an example); no clipping when None.
     :param teacher: a network whose opinion is mixed with the labels (distillation).
     :param teacher_weight: how much of it, between 0 and 1.
@@ -55,6 +56,7 @@ class FitSettings:
     site_schedules: Mapping[str, Schedule] = field(default_factory=dict)
     lr: float = 1e-3
     lr_log_var: float | None = None
+    lr_scale: float | None = None
     lr_schedule: Schedule | None = None
     clip: float | None = None
     teacher: nn.Module | None = None
@@ -76,7 +78,7 @@ class FitSettings:
         self.epochs = _whole("epochs", self.epochs, 1)
         self.shrink_every = _whole("shrink_every", self.shrink_every, 0)
         self.checkpoint_every = _whole("checkpoint_every", self.checkpoint_every, 1)
-        for name in ("lr", "lr_log_var", "clip", "temperature"):
+        for name in ("lr", "lr_log_var", "lr_scale", "clip", "temperature"):
             value = getattr(self, name)
             if not (_optional(name, value) or (_is_number(value) and 0 < value < math.inf)):
                 raise ConfigError(f"fit: {name} is {value!r}; give a positive number")
@@ -114,6 +116,11 @@ class FitSettings:
     def log_var_rate(self) -> float:
         """Learning rate of log variances."""
         return 10.0 * self.lr if self.lr_log_var is None else self.lr_log_var
+
+    @property
+    def scale_rate(self) -> float:
+        """Learning rate of group scales and gates."""
+        return 10.0 * self.lr if self.lr_scale is None else self.lr_scale
 
     def schedules_of(self, sites: Mapping[str, Any]) -> dict[str, Schedule]:
         """Schedule of each site: its own, or the one for all.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from pyrosparse.errors import ConfigError, NetworkError
 from pyrosparse.guides.family import DEFAULT_THRESHOLD
+from pyrosparse.posterior import scales
 from pyrosparse.posterior.read import Posterior, read
 from pyrosparse.text import nearest
 
@@ -53,6 +55,11 @@ def to_arviz(
       some weights were drawn, their original indices as numbers, ``SITE.at_out`` and ``SITE.at_in``.
     - ``prior``, if asked for: draws of the same weights from the prior.
 
+    Where the weights of a site share scales, these are variables of ``posterior`` and ``prior`` too: the scales z as
+    ``fc1.scale``, with the dimension ``fc1.scale_group`` labelled by original indices, and what they are made of
+    (``fc1.scale.layer`` and ``fc1.scale.group`` for the horseshoe). ``az.plot_forest(data, var_names=["fc1.scale"])``
+    shows which groups live.
+
     The draws of a site depend on ``seed`` and its name alone, not on which other sites are asked for.
 
     :param model: a :class:`~pyrosparse.SparseModel`, or any Pyro model.
@@ -86,6 +93,11 @@ def to_arviz(
         groups["constant_data"].append(weights.summary(threshold))
         if prior:
             groups["prior"].append(weights.dataset(weights.prior_draws(draws, seed)))
+        if scales.has_scales(posterior):
+            with _seeded(posterior.site, seed):
+                groups["posterior"].append(scales.scale_dataset(posterior, scales.posterior_draws(posterior, draws)))
+                if prior:
+                    groups["prior"].append(scales.scale_dataset(posterior, scales.prior_draws(posterior, draws)))
     attributes = _attributes(draws=draws, seed=seed, threshold=threshold)
     datasets = {name: xr.merge(parts, join="exact") for name, parts in groups.items() if parts}
     for name, dataset in datasets.items():
@@ -106,24 +118,20 @@ class _Weights:
         self.at, self.index = f"{self.site}_at", np.unravel_index(self.chosen, self.shape)
 
     def posterior_draws(self, draws: int, seed: int) -> NDArray[np.float32]:
-        """Draws of the chosen weights from N(mean, std²), shape (draws, weights)."""
-        mean, std = (_numpy(t).ravel()[self.chosen] for t in (self.posterior.mean(), self.posterior.std()))
-        generator = np.random.default_rng([seed, crc32(self.site.encode())])
-        return (mean + std * generator.standard_normal((draws, len(mean)))).astype(np.float32)
+        """Draws of the chosen weights from the posterior, shape (draws, weights); 0 where one was cut while fitting."""
+        family = self.posterior.family
+        left = family.mean()
+        places = self.posterior.expand(torch.arange(left.numel(), device=left.device).reshape(left.shape), -1).flatten()
+        chosen = places[torch.as_tensor(self.chosen, device=left.device)]
+        with _seeded(self.site, seed), torch.no_grad():
+            drawn = family.draws(draws, chosen.clamp_min(0))
+        return _numpy(drawn * (chosen >= 0)).astype(np.float32)
 
     def prior_draws(self, draws: int, seed: int) -> NDArray[np.float32]:
         """Draws of the chosen weights from the prior, shape (draws, weights); the global generators are left alone."""
-        distribution = self.posterior.family.prior.distribution(self.posterior.shape)
-        rows = []
-        state = crc32(self.site.encode(), seed)
-        # a prior draws where its parameters are; torch.manual_seed would touch every device, forked or not
-        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            torch.default_generator.manual_seed(state)
-            if devices:
-                torch.cuda.manual_seed_all(state)
-            for _ in range(draws):
-                rows.append(_numpy(distribution.sample()).ravel()[self.chosen])
+        prior = self.posterior.family.prior
+        with _seeded(self.site, seed), torch.no_grad():
+            rows = [_numpy(prior.sample(self.site, self.posterior.shape)).ravel()[self.chosen] for _ in range(draws)]
         return np.stack(rows).astype(np.float32)
 
     def dataset(self, values: NDArray[np.float32]) -> xr.Dataset:
@@ -165,6 +173,19 @@ class _Weights:
     def labels(self) -> list[str]:
         """Original indices of the chosen weights as text: ``"12, 345"``."""
         return [", ".join(str(int(i)) for i in place) for place in zip(*self.index, strict=True)]
+
+
+@contextmanager
+def _seeded(site: str, seed: int) -> Iterator[None]:
+    """Draws that depend on the seed and the site's name alone; the global generators are left as they were."""
+    state = crc32(site.encode(), seed)
+    # draws are made where the parameters are; torch.manual_seed would touch every device, forked or not
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(state)
+        if devices:
+            torch.cuda.manual_seed_all(state)
+        yield
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[Any]:

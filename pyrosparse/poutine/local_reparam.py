@@ -11,10 +11,12 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pyrosparse.distributions import DropoutNormal
+from pyrosparse.distributions import ComplexNormal, DropoutNormal, LogNormal, Slab
+from pyrosparse.poutine.scaled import UndrawnScale
 from pyrosparse.poutine.undrawn import Undrawn
+from pyrosparse.poutine.undrawn_complex import UndrawnPairs
 
-__all__ = ["LocalReparamMessenger", "gaussian_moments", "local_reparam"]
+__all__ = ["LocalReparamMessenger", "complex_moments", "gaussian_moments", "local_reparam"]
 
 
 @singledispatch
@@ -41,6 +43,33 @@ def _(distribution: torch.distributions.Independent) -> tuple[Tensor, Tensor] | 
     return gaussian_moments(distribution.base_dist)
 
 
+@gaussian_moments.register
+def _(distribution: Slab) -> tuple[Tensor, Tensor] | None:
+    return gaussian_moments(distribution.base_dist)
+
+
+@singledispatch
+def complex_moments(distribution: Any) -> tuple[Tensor, ...] | None:
+    """Moments of a Gaussian over real pairs (..., 2) that stand for independent complex numbers; None for any other.
+
+    Mean (pairs), total variance, and, unless it is circular, relation times variance (pairs). Open to new
+    distributions, as :func:`gaussian_moments` is.
+    """
+    return None
+
+
+@complex_moments.register
+def _(distribution: ComplexNormal) -> tuple[Tensor, ...]:
+    variance = distribution.total_variance
+    moments = distribution.mean, variance
+    return moments if distribution.relation is None else (*moments, variance.unsqueeze(-1) * distribution.relation)
+
+
+@complex_moments.register
+def _(distribution: torch.distributions.Independent) -> tuple[Tensor, ...] | None:
+    return complex_moments(distribution.base_dist)
+
+
 class LocalReparamMessenger(Messenger):
     """Give every latent Gaussian site an undrawn weight; see :func:`local_reparam`."""
 
@@ -53,11 +82,38 @@ class LocalReparamMessenger(Messenger):
             return
         if self.exclude and any(fnmatchcase(msg["name"], pattern) for pattern in self.exclude):
             return
-        moments = gaussian_moments(msg["fn"])
-        if moments is None:
+        if msg["infer"].get("per_example"):
+            msg["value"] = _undrawn_scale(msg["fn"])
+            msg["done"] = True
             return
-        msg["value"] = Undrawn(*moments, sampler=msg["fn"].rsample, site=msg["name"])
+        value = _undrawn(msg["fn"], msg["name"])
+        if value is None:
+            return
+        msg["value"] = value
         msg["done"] = True
+
+
+def _undrawn(distribution: Any, site: str) -> Undrawn | None:
+    """Undrawn weight of a Gaussian, real or complex; None for any other distribution."""
+    moments = gaussian_moments(distribution)
+    if moments is not None:
+        return Undrawn(*moments, sampler=distribution.rsample, site=site)
+    pairs = complex_moments(distribution)
+    return None if pairs is None else UndrawnPairs(*pairs, sampler=distribution.rsample, site=site)
+
+
+def _undrawn_scale(distribution: Any) -> UndrawnScale:
+    """Scales of groups, drawn later for each example; log-normal ones say what their logarithm is."""
+    base = distribution.base_dist if isinstance(distribution, torch.distributions.Independent) else distribution
+    if isinstance(base, LogNormal):
+        return UndrawnScale.log_normal(*base.log_moments)
+    shape = distribution.batch_shape + distribution.event_shape
+    return UndrawnScale(distribution.rsample, torch.empty(shape, device=_device(base)))
+
+
+def _device(distribution: Any) -> torch.device:
+    """Where a distribution's parameters are."""
+    return next(v.device for v in vars(distribution).values() if isinstance(v, Tensor))
 
 
 def local_reparam(guide: Callable[..., Any] | None = None, *, exclude: Iterable[str] = ()) -> Any:
@@ -65,7 +121,8 @@ def local_reparam(guide: Callable[..., Any] | None = None, *, exclude: Iterable[
 
     Wrap a *guide* (``local_reparam(guide)``), or use it as a context (``with local_reparam(): guide(x)``).
     Gaussian latent sites then yield an :class:`~pyrosparse.poutine.undrawn.Undrawn` weight, which linear
-    operations in the model turn into draws of their outputs. Nothing is patched: other threads and other
+    operations in the model turn into draws of their outputs. Sites that say ``infer={"per_example": True}`` yield
+    scales of groups that each example draws anew (:class:`~pyrosparse.poutine.scaled.UndrawnScale`). Nothing is patched: other threads and other
     models see nothing of it.
 
     :param guide: a callable with ``pyro.sample`` statements.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,22 @@ from torch.autograd.function import once_differentiable
 
 from pyrosparse.errors import PyrosparseWarning
 
-__all__ = ["Undrawn"]
+__all__ = [
+    "LAYERS",
+    "METADATA",
+    "PRODUCTS",
+    "TRANSPOSES",
+    "VARIANCE_FLOOR",
+    "Handler",
+    "Undrawn",
+    "add_noise",
+    "getter",
+    "requires_grad",
+    "transpose",
+]
+
+Handler = Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], Any]
+"""Answers ``func(*args, **kwargs)`` without a draw, or gives ``NotImplemented``."""
 
 # keeps the gradient of the square root finite where a variance is 0
 VARIANCE_FLOOR = 1e-8
@@ -39,6 +54,11 @@ class _Noise(torch.autograd.Function):
         return grad, grad * half_score
 
 
+def add_noise(mean: Tensor, variance: Tensor) -> Tensor:
+    """Draw from N(mean, variance), with a floor of 1e-8 under the variance."""
+    return _Noise.apply(mean, variance)
+
+
 class Undrawn(torch.Tensor):
     r"""A weight :math:`w \sim N(\mu, \sigma^2)` that a linear operation turns into a draw of its *output*.
 
@@ -58,30 +78,39 @@ class Undrawn(torch.Tensor):
     :param site: name of the sample site, for messages.
     """
 
-    moments: tuple[Tensor, Tensor]
+    moments: tuple[Tensor, ...]
     site: str
     _sampler: Callable[[], Tensor]
     _drawn: Tensor | None
     _uses: int
     _source: Undrawn | None
     _turn: Callable[[Tensor], Tensor]
+    _handlers: ClassVar[Mapping[Any, Handler]]
 
     @staticmethod
     def __new__(  # noqa: D102
         cls, mean: Tensor, variance: Tensor, sampler: Callable[[], Tensor], site: str
     ) -> Undrawn:
         self = torch.Tensor._make_subclass(cls, mean.detach())
-        self.moments = (mean, variance)
+        self._begin((mean, variance), sampler, site)
+        return self
+
+    def __init__(self, mean: Tensor, variance: Tensor, sampler: Callable[[], Tensor], site: str) -> None:
+        pass  # everything happens in __new__, as torch's tensor subclasses do it
+
+    def _begin(self, moments: tuple[Tensor, ...], sampler: Callable[[], Tensor], site: str) -> None:
+        self.moments = moments
         self.site = site
         self._sampler = sampler
         self._drawn = None
         self._uses = 0
         self._source = None  # a transpose shares the draw of the weight it came from
         self._turn = _same
-        return self
 
-    def __init__(self, mean: Tensor, variance: Tensor, sampler: Callable[[], Tensor], site: str) -> None:
-        pass  # everything happens in __new__, as torch's tensor subclasses do it
+    @property
+    def drawn(self) -> bool:
+        """Whether there is a real draw already."""
+        return (self if self._source is None else self._source)._drawn is not None
 
     def draw(self) -> Tensor:
         """Return the one real draw of this weight, made at the first call."""
@@ -90,7 +119,7 @@ class Undrawn(torch.Tensor):
             origin._drawn = origin._sampler()
         return self._turn(origin._drawn)
 
-    def _use(self) -> tuple[Tensor, Tensor] | None:
+    def _use(self) -> tuple[Tensor, ...] | None:
         """Give the moments to a linear operation, or None once a real draw exists."""
         origin = self if self._source is None else self._source
         if origin._drawn is not None:
@@ -106,15 +135,25 @@ class Undrawn(torch.Tensor):
             )
         return self.moments
 
-    def _turned(self, turn: Callable[[Tensor], Tensor]) -> Undrawn | Tensor:
-        origin = self if self._source is None else self._source
-        if origin._drawn is not None:
-            return turn(self.draw())
+    def times(self, z: Tensor) -> Undrawn | Tensor:
+        """Multiply by a real tensor that broadcasts to the weight's shape: a weight that is still undrawn."""
+        if self.drawn:
+            return z * self.draw()
         mean, variance = self.moments
-        turned = Undrawn(turn(mean), turn(variance), origin._sampler, self.site)
+        return Undrawn(z * mean, z * z * variance, lambda: z * self.draw(), self.site)
+
+    def _turned(self, turn: Callable[[Tensor], Tensor]) -> Undrawn | Tensor:
+        if self.drawn:
+            return turn(self.draw())
+        turned = type(self)(*map(turn, self.moments), sampler=self._sampler, site=self.site)
+        return self.derive(turned, turn)
+
+    def derive(self, other: Undrawn, turn: Callable[[Tensor], Tensor]) -> Undrawn:
+        """Let ``other`` share the draw of this weight, seen through ``turn``."""
         before = self._turn
-        turned._source, turned._turn = origin, lambda drawn: turn(before(drawn))
-        return turned
+        other._source = self if self._source is None else self._source
+        other._turn = lambda drawn: turn(before(drawn))
+        return other
 
     @classmethod
     def __torch_function__(
@@ -125,10 +164,10 @@ class Undrawn(torch.Tensor):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _METADATA:
+        if func in METADATA:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        handler = _HANDLERS.get(func)
+        handler = cls._handlers.get(func)
         if handler is not None:
             result = handler(func, args, kwargs)
             if result is not NotImplemented:
@@ -155,7 +194,7 @@ def _split_bias(bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     """Mean and variance of a bias that is a parameter, an undrawn weight, or absent."""
     if isinstance(bias, Undrawn):
         moments = bias._use()
-        return moments if moments is not None else (bias.draw(), None)
+        return (moments[0], moments[1]) if moments is not None else (bias.draw(), None)
     return bias, None
 
 
@@ -203,39 +242,34 @@ def _reflected_matmul(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs
     return _matmul(func, (left, right), kwargs)
 
 
-def _transpose(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def transpose(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     if not args or not isinstance(args[0], Undrawn):
         return NotImplemented
     return args[0]._turned(lambda w: func(w, *args[1:], **kwargs))
 
 
-def _requires_grad(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+def requires_grad(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether a gradient will reach the moments: the placeholder itself has none."""
     return any(moment.requires_grad for moment in args[0].moments)
 
 
-def _getter(attribute: str) -> Any:
+def getter(attribute: str) -> Any:
     """Name under which ``__torch_function__`` hears of an attribute."""
     return getattr(Tensor, attribute).__get__
 
 
-_HANDLERS: dict[Any, Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], Any]] = {
-    _getter("requires_grad"): _requires_grad,
-    **dict.fromkeys(
-        (
-            F.linear,
-            F.conv1d,
-            F.conv2d,
-            F.conv3d,
-            F.conv_transpose1d,
-            F.conv_transpose2d,
-            F.conv_transpose3d,
-        ),
-        _layer,
-    ),
-    **dict.fromkeys((torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__), _matmul),
+LAYERS = (
+    F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
+)  # fmt: skip
+PRODUCTS = (torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__)
+TRANSPOSES = (torch.t, torch.transpose, Tensor.t, Tensor.transpose, getter("T"), getter("mT"))
+
+Undrawn._handlers = {
+    getter("requires_grad"): requires_grad,
+    **dict.fromkeys(LAYERS, _layer),
+    **dict.fromkeys(PRODUCTS, _matmul),
     Tensor.__rmatmul__: _reflected_matmul,
-    **dict.fromkeys((torch.t, torch.transpose, Tensor.t, Tensor.transpose, _getter("T"), _getter("mT")), _transpose),
+    **dict.fromkeys(TRANSPOSES, transpose),
 }
 
 _ATTRIBUTES = (
@@ -243,8 +277,8 @@ _ATTRIBUTES = (
     "nbytes", "ndim", "shape",
 )  # fmt: skip
 
-_METADATA: set[Any] = {
-    *map(_getter, _ATTRIBUTES),
+METADATA: set[Any] = {
+    *map(getter, _ATTRIBUTES),
     Tensor.element_size,
     Tensor.is_signed,
     Tensor.__hash__,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pyrosparse.layers import SPARSE_LAYERS, axes
+from pyrosparse.nn import SelectLinear
 from pyrosparse.pruning.unitwise import NORMS, acts_on_units_alone, asks_shape, describe, keeps_features
 
 __all__ = ["Links", "UnitLink", "find_links"]
@@ -27,6 +28,7 @@ class UnitLink:
     :param between: runs what stands between the two, in evaluation mode.
     :param norms: normalisation layers between the two; their parameters go with the units.
     :param spatial: spatial shape of the producer's output, without batch and channels.
+    :param index: for a consumer that reads some features only, which ones; None when it reads all of them.
     """
 
     producer: str | None
@@ -35,6 +37,16 @@ class UnitLink:
     between: fx.GraphModule | None = None
     norms: list[str] = field(default_factory=list)
     spatial: torch.Size = torch.Size()
+    index: Tensor | None = None
+
+    @property
+    def selects(self) -> bool:
+        """Whether single features of a unit can go: behind a flattening they can be left unread."""
+        return self.producer is not None and (self.spread > 1 or self.index is not None)
+
+    def features(self, units: int) -> Tensor:
+        """Which of the ``units × spread`` features each column of the consumer reads."""
+        return torch.arange(units * self.spread) if self.index is None else self.index
 
     def __str__(self) -> str:
         spread = f" (×{self.spread})" if self.spread > 1 else ""
@@ -229,7 +241,8 @@ class _Follower:
         units = start.meta["shape"][1]
         shape = (path[-1] if path else start).meta["shape"]
         assert isinstance(consumer.weight, Tensor)
-        columns = consumer.weight.shape[axes(consumer)[1]]
+        selects = isinstance(consumer, SelectLinear)
+        columns = consumer.original_features if selects else consumer.weight.shape[axes(consumer)[1]]
         linear = isinstance(consumer, nn.Linear)
         fits = shape[1] == columns and columns % units == 0
         if not fits or (len(shape) != 2 if linear else columns != units):
@@ -239,7 +252,8 @@ class _Follower:
             if norm in self.twice or self.network.get_submodule(norm).num_features not in {units, columns}:
                 raise _Stays(f"{norm} follows and is used elsewhere or across units")
         between = _between(self.traced, start, path)
-        return UnitLink(name, consumer_name, columns // units, between, norms, start.meta["shape"][2:])
+        index = consumer.index if isinstance(consumer, SelectLinear) else None
+        return UnitLink(name, consumer_name, columns // units, between, norms, start.meta["shape"][2:], index)
 
     def _module(self, node: fx.Node) -> nn.Module:
         return self.network.get_submodule(str(node.target))

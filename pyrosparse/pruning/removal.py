@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.layers import axes
+from pyrosparse.nn import SelectLinear
 from pyrosparse.pruning.graph import Links, UnitLink
 from pyrosparse.text import table
 
@@ -23,18 +24,32 @@ class LinkCut:
     :param keep: indices of the units that stay, ascending.
     :param units: how many there were.
     :param bias: what is added to the consumer's bias for units that were constant; None for nothing.
+    :param read: which of the consumer's columns are read, a mask; None for all. Behind a flattening single features
+        of a unit that stays may be left unread.
     """
 
     link: UnitLink
     keep: Tensor
     units: int
     bias: Tensor | None = None
+    read: Tensor | None = None
+
+    @property
+    def features(self) -> Tensor:
+        """Indices of the features of the units that stay: ``spread`` for each."""
+        spread = self.link.spread
+        return (self.keep[:, None] * spread + torch.arange(spread, device=self.keep.device)).flatten()
 
     @property
     def columns(self) -> Tensor:
-        """Indices of the consumer's inputs that stay."""
-        spread = self.link.spread
-        return (self.keep[:, None] * spread + torch.arange(spread, device=self.keep.device)).flatten()
+        """Indices of the consumer's columns that stay."""
+        staying = torch.isin(self.link.features(self.units).to(self.keep.device), self.features)
+        return (staying if self.read is None else staying & self.read).nonzero().flatten()
+
+    @property
+    def index(self) -> Tensor:
+        """Which features of the units that stay each column reads after the cut."""
+        return torch.searchsorted(self.features, self.link.features(self.units).to(self.keep.device)[self.columns])
 
 
 @dataclass
@@ -74,7 +89,8 @@ def plan_removal(
     :param links: from :func:`~pyrosparse.pruning.graph.find_links`.
     :param masks: layer → boolean mask of its weight; every layer of a link has one.
     :param weights: layer → weight, 0 where the mask is False.
-    :param cuttable: layer → boolean, units that may go (the consumer's name for input features); all when None.
+    :param cuttable: layer → boolean, units that may go (``input of LAYER`` for input features, ``columns of LAYER`` for
+        single features behind a flattening); all when None.
     """
     alive = {layer: mask.clone() for layer, mask in masks.items()}
     plan = Removal(notes=[])
@@ -113,8 +129,11 @@ def plan_removal(
                 keep[i] = stay
                 changed = True
     for i, link in enumerate(links.links):
-        if not bool(keep[i].all()):
-            plan.cuts.append(LinkCut(link, keep[i].nonzero().flatten(), keep[i].numel(), folds.get(link.consumer)))
+        read = _columns_read(network, link, alive, keep[i], cuttable)
+        if not bool(keep[i].all()) or read is not None:
+            plan.cuts.append(
+                LinkCut(link, keep[i].nonzero().flatten(), keep[i].numel(), folds.get(link.consumer), read)
+            )
         if stuck.get(i):
             plan.notes.append(
                 f"{link}: {stuck[i]} constant units stay, since zero padding or a missing bias keeps them "
@@ -129,8 +148,35 @@ def _axes_of(network: nn.Module, layer: str) -> tuple[int, int]:
 
 def _units_read(network: nn.Module, link: UnitLink, alive: Mapping[str, Tensor]) -> Tensor:
     """Which units have a live outgoing weight."""
-    mask = alive[link.consumer].movedim(_axes_of(network, link.consumer)[1], 0).flatten(1).any(1)
+    mask = _live_columns(network, link, alive)
+    if link.index is not None:
+        consumer = network.get_submodule(link.consumer)
+        assert isinstance(consumer, SelectLinear)
+        everything = torch.zeros(consumer.original_features, dtype=torch.bool, device=mask.device)
+        everything[link.index] = mask
+        mask = everything
     return mask.reshape(-1, link.spread).any(1)
+
+
+def _live_columns(network: nn.Module, link: UnitLink, alive: Mapping[str, Tensor]) -> Tensor:
+    """Which columns of the consumer have a live weight."""
+    return alive[link.consumer].movedim(_axes_of(network, link.consumer)[1], 0).flatten(1).any(1)
+
+
+def _columns_read(
+    network: nn.Module, link: UnitLink, alive: Mapping[str, Tensor], keep: Tensor, cuttable: Mapping[str, Tensor] | None
+) -> Tensor | None:
+    """Which columns the consumer has to read, where some features of units that stay can be left unread."""
+    if not link.selects:
+        return None
+    read = _live_columns(network, link, alive)
+    if cuttable is not None:
+        allowed = cuttable.get(f"columns of {link.consumer}")
+        read = torch.ones_like(read) if allowed is None else read | ~allowed
+    staying = keep[link.features(len(keep)).to(keep.device) // link.spread]
+    if not bool((read & staying).any()):  # at least one column stays
+        return None
+    return None if bool((read | ~staying).all()) else read
 
 
 def _fed(network: nn.Module, layer: str, alive: Mapping[str, Tensor]) -> Tensor:
@@ -140,7 +186,7 @@ def _fed(network: nn.Module, layer: str, alive: Mapping[str, Tensor]) -> Tensor:
 
 def _kill(network: nn.Module, link: UnitLink, dead: Tensor, alive: dict[str, Tensor]) -> None:
     """Mark every weight into and out of dead units as dead."""
-    columns = dead.repeat_interleave(link.spread)
+    columns = dead[link.features(len(dead)).to(dead.device) // link.spread]
     alive[link.consumer].movedim(_axes_of(network, link.consumer)[1], 0)[columns] = False
     if link.producer is not None:
         alive[link.producer].movedim(_axes_of(network, link.producer)[0], 0)[dead] = False
@@ -179,7 +225,7 @@ def _fold(network: nn.Module, link: UnitLink, constant: Tensor, bias: Tensor, we
     consumer = network.get_submodule(link.consumer)
     seen = torch.where(constant[:, None], link.constants(bias), 0.0).to(weight.dtype)
     if isinstance(consumer, nn.Linear):
-        return weight @ seen.flatten()
+        return weight @ (seen.flatten() if link.index is None else seen.flatten()[link.index])
     out_axis, in_axis = axes(consumer)
     kernel_sums = weight.movedim((out_axis, in_axis), (0, 1)).flatten(2).sum(2)
     return kernel_sums @ seen[:, 0]

@@ -94,18 +94,22 @@ class Shrinker:
         """Which units may go now: they are dead in this plan and were at the last check."""
         allowed: dict[str, Tensor] = {}
         dead_now: dict[str, Tensor] = {}
-        cuts = {id(cut.link): cut for cut in plan.cuts}
-        for link in links.links:
-            original = self._original(link)
-            cut = cuts.get(id(link))
-            dead = torch.zeros(len(original), dtype=torch.bool)
-            if cut is not None:
-                dead = torch.ones(cut.units, dtype=torch.bool)
-                dead[cut.keep.cpu()] = False
-            key = _key(link)
+
+        def look(key: str, original: Tensor, stay: Tensor | None) -> None:
+            dead = torch.full((len(original),), stay is not None)
+            if stay is not None:
+                dead[stay.cpu()] = False
             before = self.dead.get(key, torch.empty(0, dtype=torch.int64))
             allowed[key] = (dead & torch.isin(original, before)).to(_device(self.model))
             dead_now[key] = original[dead]
+
+        cuts = {id(cut.link): cut for cut in plan.cuts}
+        for link in links.links:
+            cut = cuts.get(id(link))
+            look(_key(link), self._original(link), None if cut is None else cut.keep)
+            if link.selects:
+                columns = None if cut is None else cut.columns
+                look(f"columns of {link.consumer}", self.model.kept[link.consumer][1], columns)
         self.dead = dead_now
         return allowed
 
@@ -149,6 +153,8 @@ def cut_to(model: SparseModel, guide: AutoSparse, kept: Mapping[str, tuple[Tenso
         keep, now = kept[layer][side], model.kept[layer][side]
         if not bool(torch.isin(keep, now).all()):
             raise PruneError(f"{link}: the model has lost units that are asked for: make model and guide anew")
-        if len(keep) < len(now):
-            plan.cuts.append(LinkCut(link, torch.searchsorted(now, keep).to(_device(model)), len(now)))
+        read = torch.isin(model.kept[link.consumer][1], kept[link.consumer][1]) if link.selects else None
+        units = torch.searchsorted(now, keep).to(_device(model))
+        if len(keep) < len(now) or (read is not None and not bool(read.all())):
+            plan.cuts.append(LinkCut(link, units, len(now), read=None if read is None else read.to(_device(model))))
     Shrinker(model, guide)._cut(plan)

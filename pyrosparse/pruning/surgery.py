@@ -28,8 +28,10 @@ class Cutter:
         self.optimizer = optimizer
 
     def take(self, tensor: Tensor, axis: int, index: Tensor) -> None:
-        """Keep the entries ``index`` of ``tensor`` along ``axis``."""
+        """Keep the entries ``index`` of ``tensor`` along ``axis``; one of length 1 belongs to all of them and stays."""
         before = tensor.shape
+        if before[axis] == 1:
+            return
         index = index.to(tensor.device)
         if self.optimizer is not None and tensor in self.optimizer.state:
             state = self.optimizer.state[tensor]
@@ -87,6 +89,8 @@ def _cut_consumer(network: nn.Module, cut: LinkCut, cutter: Cutter, posterior: T
         cutter.take(tensor, in_axis, cut.columns)
     if cut.link.producer is None:
         _replace(network, module, _selecting(module, cut.columns))
+    elif isinstance(module, SelectLinear) or len(cut.columns) < len(cut.features):
+        _replace(network, module, _reading(module, cut.index, len(cut.features)))
     elif isinstance(module, nn.Linear):
         module.in_features = len(cut.columns)
     else:
@@ -108,7 +112,7 @@ def _cut_producer(network: nn.Module, cut: LinkCut, cutter: Cutter, posterior: T
         module.out_channels = len(cut.keep)  # type: ignore[assignment]
     for name in cut.link.norms:
         norm = network.get_submodule(name)
-        columns = cut.keep if norm.num_features == cut.units else cut.columns
+        columns = cut.keep if norm.num_features == cut.units else cut.features
         for part in ("weight", "bias", "running_mean", "running_var"):
             value = getattr(norm, part)
             if isinstance(value, Tensor):
@@ -121,16 +125,27 @@ def _weights(module: nn.Module, layer: str, posterior: TensorsOf | None) -> list
     return [module.weight, *(posterior(layer).values() if posterior else ())]
 
 
-def _selecting(module: nn.Module, columns: Tensor) -> SelectLinear:
+def _selecting(module: nn.Module, columns: Tensor) -> nn.Linear:
     """A linear layer that reads only some inputs, with the parameters of ``module`` themselves."""
     assert isinstance(module, nn.Linear)
     if isinstance(module, SelectLinear):
-        index, original = module.index[columns.to(module.index.device)], module.original_features
-    else:
-        index, original = columns, module.in_features
+        return _reading(module, module.index[columns.to(module.index.device)], module.original_features)
+    return _reading(module, columns, module.in_features)
+
+
+def _reading(module: nn.Module, index: Tensor, original: int) -> nn.Linear:
+    """A linear layer that reads the features ``index`` of ``original`` ones, with the parameters of ``module``.
+
+    One that reads them all is a plain one again: the form depends on what is left, not on the way there.
+    """
+    assert isinstance(module, nn.Linear)
+    small: nn.Linear
     with torch.random.fork_rng(devices=[]):  # its first weights are random, and thrown away
-        small = SelectLinear(index.cpu(), original, module.out_features, module.bias is not None)
-    small.index = small.index.to(module.weight.device)
+        if len(index) == original:
+            small = nn.Linear(original, module.out_features, module.bias is not None)
+        else:
+            small = SelectLinear(index.cpu(), original, module.out_features, module.bias is not None)
+            small.index = small.index.to(module.weight.device)
     small.weight = module.weight
     small.bias = module.bias
     small.train(module.training)

@@ -67,7 +67,7 @@ def test_cut_weights_are_zero_in_the_originals_shape() -> None:
     kept = {
         "conv": (torch.tensor([0, 3]), torch.arange(2)),
         "up": (torch.tensor([1, 2]), torch.tensor([0, 3])),
-        "fc": (torch.arange(2), torch.tensor([1, 2])),
+        "fc": (torch.arange(2), torch.arange(5, 15)),  # its columns, five a unit
     }
     with torch.no_grad():
         cut_to(model, guide, kept)

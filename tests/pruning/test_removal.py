@@ -106,7 +106,7 @@ def check(network: nn.Module, shape: tuple[int, ...], density: float, dtype: tor
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     x = torch.randn(5, *shape, dtype=dtype)
     assert apart(network, small, x) <= LIMIT[dtype]
-    assert all(0 < len(c.keep) < c.units for c in removal.cuts)
+    assert all(0 < len(c.keep) < c.units or c.read is not None for c in removal.cuts)
     assert len({id(c.link) for c in removal.cuts}) == len(removal.cuts)
     # done once, there is nothing left to do
     layers = {name: small.get_submodule(name).weight.detach() for name in masks}
@@ -313,9 +313,24 @@ def test_columns_behind_a_flattening() -> None:
     (only,) = plan(masked(network, masks), masks, (1, 3)).cuts
     assert only.keep.tolist() == [0, 2]
     assert only.columns.tolist() == [0, 1, 4, 5]
-    # a unit stays while one of its positions is read
+    # a unit stays while one of its positions is read; the other is left unread
     masks["fc"][0, 2] = True
-    assert not plan(network, masks, (1, 3))
+    (only,) = plan(network, masks, (1, 3)).cuts
+    assert only.keep.tolist() == [0, 1, 2]
+    assert only.columns.tolist() == only.index.tolist() == [0, 1, 2, 4, 5]
+    small = cut(network, plan(network, masks, (1, 3)))
+    assert small.fc.weight.shape == (2, 5)
+    # what is left is cut further: the unit that is read at one position alone goes, and the features move up
+    masks = {"conv": small.conv.weight != 0, "fc": small.fc.weight != 0}
+    masks["fc"][:, 2] = False
+    masked(small, masks)
+    (only,) = plan(small, masks, (1, 3)).cuts
+    assert only.keep.tolist() == [0, 2]
+    assert only.columns.tolist() == [0, 1, 3, 4]
+    assert only.index.tolist() == [0, 1, 2, 3]
+    smaller = cut(small, plan(small, masks, (1, 3)))
+    x = torch.randn(3, 1, 3)
+    assert apart(small, smaller, x) <= LIMIT[torch.float32]
 
 
 def test_plan_prints_itself() -> None:

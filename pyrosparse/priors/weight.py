@@ -1,52 +1,19 @@
-"""What prior goes on which weights of a network: the sample sites that a layer gets."""
+"""Priors of single weights."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 
-import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
 from pyrosparse import distributions as dist
 from pyrosparse.errors import PriorError
+from pyrosparse.priors.prior import Prior
 from pyrosparse.text import nearest
 
-__all__ = ["ARD", "LogUniform", "Prior"]
-
-
-class Prior(nn.Module, ABC):
-    """Prior of one weight tensor. A :class:`~pyrosparse.SparseModel` keeps its own copy for each site.
-
-    A prior is a module, so that one with parameters to learn is trained and moved with its model.
-    """
-
-    @abstractmethod
-    def distribution(self, shape: torch.Size) -> TorchDistributionMixin:
-        """Distribution of the whole tensor: no batch shape, event shape ``shape``."""
-
-    def sample(self, site: str, shape: torch.Size) -> Tensor:
-        """Run the sample statement(s) of this prior in the model and return the weight.
-
-        :param site: name of the parameter that the weight replaces.
-        :param shape: shape of the weight.
-        """
-        return pyro.sample(site, self.distribution(shape))
-
-    def check(self, layer: str, module: nn.Module) -> None:
-        """Refuse a layer that this prior cannot serve.
-
-        :raises PriorError: naming the layer; the base class serves real floating-point weights.
-        """
-        weight = module.weight
-        if not isinstance(weight, Tensor) or not weight.is_floating_point():
-            kind = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
-            raise PriorError(
-                f"prior {type(self).__name__} on layer {layer!r}: it serves real floating-point weights, and this one "
-                f"is {kind}; exclude the layer or give it another prior"
-            )
+__all__ = ["ARD", "LogUniform", "is_positive"]
 
 
 class LogUniform(Prior):
@@ -84,7 +51,7 @@ class ARD(Prior):
 
     def __init__(self, precision: float | None = None, *, learn: bool = False) -> None:
         super().__init__()
-        if precision is not None and not _is_positive(precision):
+        if precision is not None and not is_positive(precision):
             raise PriorError(f"ARD: precision is {precision!r}; give a positive number, or None for empirical Bayes")
         if learn:
             self.log_precision = nn.Parameter(torch.tensor(1.0 if precision is None else float(precision)).log())
@@ -97,7 +64,8 @@ class ARD(Prior):
         return dist.ARDNormal(precision).expand(shape).to_event(len(shape))
 
 
-def _is_positive(value: object) -> bool:
+def is_positive(value: object) -> bool:
+    """Whether a value is a finite number above 0."""
     try:
         return not isinstance(value, str) and math.isfinite(value) and value > 0  # type: ignore[arg-type, operator]
     except (TypeError, ValueError, OverflowError, RuntimeError):

@@ -1,0 +1,72 @@
+"""Activations of complex numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pyrosparse.nn.complex_weight import Device
+
+__all__ = ["CReLU", "Cardioid", "ModReLU", "ZReLU"]
+
+
+class CReLU(nn.Module):
+    """``relu(Re z) + i relu(Im z)``, Trabelsi et al. (2018)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to each number."""
+        return torch.view_as_complex(torch.relu(torch.view_as_real(input.resolve_conj())))
+
+
+class ZReLU(nn.Module):
+    """``z`` where both parts are positive, else 0; Guberman (2016)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to each number."""
+        return torch.where((input.real > 0) & (input.imag > 0), input, 0.0)
+
+
+class Cardioid(nn.Module):
+    r"""``(1 + cos arg z)/2 z``, Virtue, Yu & Lustig (2017): the rectifier on the real line, and 0 at 0."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to each number."""
+        return 0.5 * (input + input.real * input.sgn())
+
+
+class ModReLU(nn.Module):
+    """``relu(|z| + b) z/|z|`` with trained thresholds b, Arjovsky, Shah & Bengio (2016); 0 at 0.
+
+    Numbers of modulus below ``-b`` vanish; the phase stays.
+
+    :param num_parameters: 1, or the number of channels (axis 1 of the input), as for ``torch.nn.PReLU``.
+    :param init: initial b; at 0 the activation does nothing.
+    :param device: of b.
+    :param dtype: of b, real or complex.
+    """
+
+    def __init__(
+        self,
+        num_parameters: int = 1,
+        init: float = -0.1,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_parameters, self.init = num_parameters, init
+        real = None if dtype is None else dtype.to_real()
+        self.bias = nn.Parameter(torch.empty(num_parameters, device=device, dtype=real))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set b to its initial value."""
+        nn.init.constant_(self.bias, self.init)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to each number."""
+        b = self.bias.reshape(-1, *[1] * max(input.dim() - 2, 0))
+        return torch.relu(input.abs() + b) * input.sgn()
+
+    def extra_repr(self) -> str:
+        """Describe the layer as torch does."""
+        return f"num_parameters={self.num_parameters}"

@@ -1,0 +1,121 @@
+"""From real tensors to complex ones and back, and turns of the phase."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import torch
+from torch import Tensor, nn
+
+from pyrosparse.errors import DataError, NetworkError
+from pyrosparse.nn.complex_weight import Device
+
+__all__ = ["ComplexLayout", "ImaginaryPart", "Modulus", "PhaseShift", "RealPart", "ToComplex"]
+
+
+class ComplexLayout(StrEnum):
+    """Where the parts of complex numbers stand in a real tensor."""
+
+    REAL = "real"
+    """There are real parts only; the imaginary ones are 0."""
+
+    INTERLEAVED = "interleaved"
+    """Each real part is followed by its imaginary part."""
+
+    CONCATENATED = "concatenated"
+    """All real parts, then all imaginary parts."""
+
+
+class ToComplex(nn.Module):
+    """Make complex tensors of real ones.
+
+    :param layout: :class:`ComplexLayout` or its value.
+    :param dim: axis that holds both parts, twice as long as in the result (not for ``"real"``).
+    :raises NetworkError: for an unknown layout.
+    """
+
+    def __init__(self, layout: ComplexLayout | str = ComplexLayout.REAL, *, dim: int = -1) -> None:
+        super().__init__()
+        if layout not in set(ComplexLayout):
+            names = ", ".join(repr(known.value) for known in ComplexLayout)
+            raise NetworkError(f"ToComplex: layout={layout!r} is unknown; choose one of {names}")
+        self.layout, self.dim = ComplexLayout(layout), dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Make complex; complex tensors pass unchanged under ``"real"``.
+
+        :raises DataError: for integers, or an axis of odd length.
+        """
+        if self.layout is ComplexLayout.REAL and input.is_complex():
+            return input
+        if not input.is_floating_point():
+            raise DataError(f"ToComplex({self.layout.value!r}) takes floating-point tensors, not {input.dtype}")
+        if self.layout is ComplexLayout.REAL:
+            return torch.complex(input, torch.zeros_like(input))
+        if input.shape[self.dim] % 2:
+            raise DataError(
+                f"ToComplex: axis {self.dim} of a tensor of shape {tuple(input.shape)} cannot hold both parts: its "
+                "length is odd"
+            )
+        if self.layout is ComplexLayout.CONCATENATED:
+            return torch.complex(*input.chunk(2, self.dim))
+        dim = self.dim % input.dim()
+        return torch.view_as_complex(input.unflatten(dim, (-1, 2)).movedim(dim + 1, -1).contiguous())
+
+    def extra_repr(self) -> str:
+        """Describe the layer."""
+        return repr(self.layout.value) + ("" if self.layout is ComplexLayout.REAL else f", dim={self.dim}")
+
+
+class RealPart(nn.Module):
+    """``Re z``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Take the part of each number."""
+        return input.real
+
+
+class ImaginaryPart(nn.Module):
+    """``Im z``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Take the part of each number."""
+        return input.imag
+
+
+class Modulus(nn.Module):
+    """``|z|``, with gradient 0 at 0."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Take the modulus of each number."""
+        return input.abs()
+
+
+class PhaseShift(nn.Module):
+    r"""``exp(i phase) z`` with trained phases.
+
+    :param shape: shape of the phases; it broadcasts with the last axes of the input, as in ``torch.nn.LayerNorm``
+        (``(C, 1, 1)`` for one phase a channel of an image).
+    :param device: of the phases.
+    :param dtype: of the phases, real or complex.
+    """
+
+    def __init__(self, shape: int | Sequence[int], device: Device = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        real = None if dtype is None else dtype.to_real()
+        self.phase = nn.Parameter(torch.empty(self.shape, device=device, dtype=real))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the phases to 0."""
+        nn.init.zeros_(self.phase)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Turn each number."""
+        return input * torch.complex(self.phase.cos(), self.phase.sin())
+
+    def extra_repr(self) -> str:
+        """Describe the layer."""
+        return f"{self.shape}"

@@ -1,0 +1,101 @@
+"""How a complex linear map is computed: for each operation the fastest form there is, chosen here alone.
+
+Signatures are those of ``torch.nn.functional``, with complex tensors. An argument that overrides torch functions (an
+undrawn weight) is handed to torch's own function, which asks it.
+
+Choice (``benchmarks/complex_forms.py``; one thread, forward and backward, median over shapes, relative to torch's
+native complex operation): a linear map by three real products takes 1.9, by one product of real blocks 2.0, so the
+native one stays; a convolution by real blocks takes 0.7, by three real convolutions 0.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import has_torch_function_variadic
+
+__all__ = [
+    "FORMS",
+    "as_complex",
+    "bilinear",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "linear",
+]
+
+Form = Callable[..., Tensor]
+
+
+def as_complex(pairs: Tensor) -> Tensor:
+    """See real pairs (..., 2) as complex numbers (...); a copy only where the memory format forbids a view."""
+    return torch.view_as_complex(pairs.contiguous())
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x W^T + b``, no conjugation; ``(..., in)``, ``(out, in)``, ``(out,)`` to ``(..., out)``."""
+    return F.linear(input, weight, bias)
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x1^T W_o x2 + b_o``, no conjugation; ``(..., in1)``, ``(..., in2)``, ``(out, in1, in2)`` to ``(..., out)``."""
+    if has_torch_function_variadic(input1, input2, weight, bias):
+        return F.bilinear(input1, input2, weight, bias)
+    products = (input1.unsqueeze(-1) * input2.unsqueeze(-2)).flatten(-2)
+    return F.linear(products, weight.flatten(1), bias)
+
+
+def _pairs_first(conv: Form, spatial: int, block: Callable[[Tensor], Tensor]) -> Form:
+    """Real convolution with twice the channels: each is followed by its imaginary part, so that groups stay whole."""
+
+    def product(input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **options: Any) -> Tensor:
+        if has_torch_function_variadic(input, weight, bias):
+            return conv(input, weight, bias, *args, **options)
+        channel = input.dim() - spatial - 1
+        parts = torch.view_as_real(input.resolve_conj()).movedim(-1, channel + 1).flatten(channel, channel + 1)
+        real_bias = None if bias is None else torch.view_as_real(bias.resolve_conj()).flatten()
+        out = conv(parts, block(weight), real_bias, *args, **options)
+        return torch.view_as_complex(out.unflatten(channel, (-1, 2)).movedim(channel + 1, -1).contiguous())
+
+    return product
+
+
+def _block(weight: Tensor) -> Tensor:
+    """``[[a, -b], [b, a]]`` for each a + ib: ``(out, in, ...)`` to ``(2 out, 2 in, ...)``."""
+    a, b = weight.real, weight.imag
+    rows = torch.stack([torch.stack([a, -b], 2), torch.stack([b, a], 2)], 1)
+    return rows.flatten(2, 3).flatten(0, 1)
+
+
+def _transposed_block(weight: Tensor) -> Tensor:
+    """``[[a, b], [-b, a]]``: the input channels of a transposed convolution come first."""
+    a, b = weight.real, weight.imag
+    rows = torch.stack([torch.stack([a, b], 2), torch.stack([-b, a], 2)], 1)
+    return rows.flatten(2, 3).flatten(0, 1)
+
+
+conv1d = _pairs_first(F.conv1d, 1, _block)
+conv2d = _pairs_first(F.conv2d, 2, _block)
+conv3d = _pairs_first(F.conv3d, 3, _block)
+conv_transpose1d = _pairs_first(F.conv_transpose1d, 1, _transposed_block)
+conv_transpose2d = _pairs_first(F.conv_transpose2d, 2, _transposed_block)
+conv_transpose3d = _pairs_first(F.conv_transpose3d, 3, _transposed_block)
+
+FORMS: Mapping[Form, Form] = {
+    F.linear: linear,
+    F.bilinear: bilinear,
+    F.conv1d: conv1d,
+    F.conv2d: conv2d,
+    F.conv3d: conv3d,
+    F.conv_transpose1d: conv_transpose1d,
+    F.conv_transpose2d: conv_transpose2d,
+    F.conv_transpose3d: conv_transpose3d,
+}
+"""Form of each torch function."""

@@ -1,0 +1,233 @@
+"""Group scales that have not been drawn yet, and weights that are multiplied by them: w = z · w̃."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyrosparse.poutine.undrawn import METADATA, Undrawn, add_noise
+
+__all__ = ["Scaled", "UndrawnScale", "scaled"]
+
+Sampler = Callable[[torch.Size], Tensor]
+Moments = tuple[Tensor, Tensor]
+
+
+class UndrawnScale(torch.Tensor):
+    r"""Group scales :math:`z` of which every example of a batch will get a draw of its own.
+
+    Made by :class:`pyrosparse.poutine.local_reparam` at sites that say ``infer={"per_example": True}``. Handed to
+    :func:`scaled` it makes a weight whose linear operations draw the scales for each example. Log-normal ones stay
+    undrawn under ``*``, ``prod(-1)`` and ``sqrt``: :math:`\log z` is Gaussian, and its moments add. Every other
+    operation gets one real draw, the same for the life of the object.
+
+    :param sampler: gives a draw, called with a sample shape.
+    :param like: any tensor of the shape of one draw.
+    :param log_moments: mean and variance of :math:`\log z` where it is Gaussian.
+    """
+
+    log_moments: Moments | None
+    _sampler: Sampler
+    _drawn: Tensor | None
+
+    @staticmethod
+    def __new__(cls, sampler: Sampler, like: Tensor, log_moments: Moments | None = None) -> UndrawnScale:  # noqa: D102
+        self = torch.Tensor._make_subclass(cls, like.detach())
+        self.log_moments = log_moments
+        self._sampler = sampler
+        self._drawn = None
+        return self
+
+    def __init__(self, sampler: Sampler, like: Tensor, log_moments: Moments | None = None) -> None:
+        pass  # everything happens in __new__, as torch's tensor subclasses do it
+
+    @staticmethod
+    def log_normal(mean: Tensor, variance: Tensor) -> UndrawnScale:
+        """Scales whose logarithm is N(mean, variance)."""
+
+        def sampler(sample_shape: torch.Size) -> Tensor:
+            noise = torch.randn((*sample_shape, *mean.shape), dtype=mean.dtype, device=mean.device)
+            return torch.addcmul(mean, variance.sqrt(), noise).exp()
+
+        return UndrawnScale(sampler, mean, (mean, variance))
+
+    def draw(self) -> Tensor:
+        """Return the one real draw, made at the first call."""
+        if self._drawn is None:
+            self._drawn = self._sampler(torch.Size())
+        return self._drawn
+
+    def draws(self, batch: int) -> Tensor:
+        """One draw for each example, shape ``(batch, *shape)``; the real draw for all of them once there is one."""
+        if self._drawn is not None:
+            return self._drawn.expand(batch, *self._drawn.shape)
+        return self._sampler(torch.Size([batch]))
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in METADATA:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        if func in _LOG_NORMAL and not kwargs and all(_is_log_normal(a) for a in args if isinstance(a, Tensor)):
+            stays = _LOG_NORMAL[func](*args)
+            if stays is not None:
+                return stays
+        return func(*_real(args), **_real(kwargs))
+
+
+class Scaled(torch.Tensor):
+    r"""A weight :math:`w = z \cdot \tilde w` with undrawn scales along one axis; see :func:`scaled`.
+
+    Linear layers and convolutions draw :math:`z` for each example: it multiplies the inputs of the layer when the
+    groups are its inputs, and the outputs (before the bias) when they are its units. What :math:`\tilde w` is,
+    undrawn or a tensor, decides how the rest is drawn. Every other operation gets ``z · w̃`` with real draws.
+
+    :param z: undrawn scales, shape ``(groups,)``.
+    :param weight: :math:`\tilde w`.
+    :param axis: axis of the weight that the groups lie along.
+    """
+
+    z: UndrawnScale
+    weight: Tensor
+    axis: int
+
+    @staticmethod
+    def __new__(cls, z: UndrawnScale, weight: Tensor, axis: int) -> Scaled:  # noqa: D102
+        with torch._C.DisableTorchFunctionSubclass():
+            self = torch.Tensor._make_subclass(cls, weight.detach().as_subclass(torch.Tensor))
+        self.z, self.weight, self.axis = z, weight, axis
+        return self
+
+    def __init__(self, z: UndrawnScale, weight: Tensor, axis: int) -> None:
+        pass  # everything happens in __new__, as torch's tensor subclasses do it
+
+    def draw(self) -> Tensor:
+        """Return the product of real draws."""
+        weight = self.weight.draw() if isinstance(self.weight, Undrawn) else self.weight
+        return _along(self.z.draw(), self.axis, weight.dim()) * weight
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in METADATA:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        if func in _LAYERS and isinstance(args[1] if len(args) > 1 else kwargs.get("weight"), Scaled):
+            return _layer(func, args, kwargs)
+        return func(*_real(args), **_real(kwargs))
+
+
+def scaled(z: Tensor, weight: Tensor, axis: int | None) -> Tensor:
+    r"""Multiply a weight by the scales of its groups, :math:`w = z \cdot \tilde w`.
+
+    :param z: scales, ``(groups,)``; undrawn ones are drawn for each example by the layer that uses the weight.
+    :param weight: :math:`\tilde w`, a tensor or an undrawn one.
+    :param axis: axis of the weight that the groups lie along; None: a scale for each weight, of its shape.
+    """
+    if isinstance(z, UndrawnScale) and axis is not None:
+        return Scaled(z, weight, axis)
+    z = z.draw() if isinstance(z, UndrawnScale) else z
+    z = z.reshape(weight.shape) if axis is None else _along(z, axis, weight.dim())
+    return weight.times(z) if isinstance(weight, Undrawn) else z * weight
+
+
+def _along(z: Tensor, axis: int, dims: int) -> Tensor:
+    """Shape scales of one axis so that they broadcast with a weight of so many axes."""
+    return z.reshape([-1 if i == axis else 1 for i in range(dims)])
+
+
+def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """``func(input, weight, bias, …)`` with scales of its inputs or of its outputs, one draw for each example."""
+    names = ("input", "weight", "bias")
+    given = dict(zip(names, args, strict=False)) | {k: v for k, v in kwargs.items() if k in names}
+    rest = {k: v for k, v in kwargs.items() if k not in names}
+    x, w, bias = given["input"], given["weight"], given.get("bias")
+    x = x.draw() if isinstance(x, Undrawn | Scaled) else x
+    bias = bias.draw() if isinstance(bias, Undrawn | Scaled) else bias
+    channels = -1 if func is F.linear else -(w.dim() - 1)
+    z = _for_examples(w.z, x, channels)
+    on_inputs = w.axis == (0 if func in _TRANSPOSED else 1)
+    if on_inputs:
+        return func(x * z, w.weight, bias, *args[3:], **rest)
+    groups_of_outputs = w.weight
+    if isinstance(groups_of_outputs, Undrawn):
+        moments = groups_of_outputs._use()
+        if moments is not None:
+            mean = func(x, moments[0], None, *args[3:], **rest) * z
+            variance = func(x * x, moments[1], None, *args[3:], **rest) * (z * z)
+            return add_noise(_plus(mean, bias, channels), variance)
+        groups_of_outputs = groups_of_outputs.draw()
+    return _plus(func(x, groups_of_outputs, None, *args[3:], **rest) * z, bias, channels)
+
+
+def _for_examples(z: UndrawnScale, x: Tensor, channels: int) -> Tensor:
+    """Scales shaped to multiply a tensor of activations: examples first, groups at the axis ``channels``."""
+    batched = x.dim() > -channels
+    draws = z.draws(x.shape[0] if batched else 1)
+    middle = [1] * (x.dim() + channels - 1) if batched else []
+    shape = [*([len(draws)] if batched else []), *middle, draws.shape[-1], *[1] * (-channels - 1)]
+    return draws.reshape(shape)
+
+
+def _plus(y: Tensor, bias: Tensor | None, channels: int) -> Tensor:
+    return y if bias is None else y + bias.reshape(-1, *[1] * (-channels - 1))
+
+
+def _real(value: Any) -> Any:
+    """Replace what is undrawn in nested arguments by its real draw."""
+    if isinstance(value, UndrawnScale | Scaled | Undrawn):
+        return value.draw()
+    if isinstance(value, tuple | list):
+        return type(value)(_real(v) for v in value)
+    if isinstance(value, dict):
+        return {k: _real(v) for k, v in value.items()}
+    return value
+
+
+def _is_log_normal(z: Tensor) -> bool:
+    return isinstance(z, UndrawnScale) and z.log_moments is not None and z._drawn is None
+
+
+def _product(a: UndrawnScale, b: UndrawnScale) -> UndrawnScale:
+    (m, v), (n, u) = a.log_moments, b.log_moments  # type: ignore[misc]
+    return UndrawnScale.log_normal(m + n, v + u)
+
+
+def _product_along(z: UndrawnScale, dim: int, keepdim: bool = False) -> UndrawnScale:
+    m, v = z.log_moments  # type: ignore[misc]
+    return UndrawnScale.log_normal(m.sum(dim, keepdim), v.sum(dim, keepdim))
+
+
+def _root(z: UndrawnScale) -> UndrawnScale:
+    m, v = z.log_moments  # type: ignore[misc]
+    return UndrawnScale.log_normal(0.5 * m, 0.25 * v)
+
+
+def _both(a: Any, b: Any) -> UndrawnScale | None:
+    return _product(a, b) if isinstance(a, UndrawnScale) and isinstance(b, UndrawnScale) else None
+
+
+_LOG_NORMAL: dict[Any, Callable[..., UndrawnScale | None]] = {
+    **dict.fromkeys((torch.mul, Tensor.mul, Tensor.__mul__), _both),
+    **dict.fromkeys((torch.prod, Tensor.prod), _product_along),
+    **dict.fromkeys((torch.sqrt, Tensor.sqrt), _root),
+}
+_TRANSPOSED = {F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d}
+_LAYERS = {F.linear, F.conv1d, F.conv2d, F.conv3d, *_TRANSPOSED}

@@ -1,0 +1,220 @@
+"""A complex Gaussian weight that has not been drawn yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pyrosparse.distributions.complex_kl import squared_modulus
+from pyrosparse.nn.complex_forms import FORMS, as_complex
+from pyrosparse.poutine.undrawn import (
+    LAYERS,
+    PRODUCTS,
+    TRANSPOSES,
+    VARIANCE_FLOOR,
+    Undrawn,
+    getter,
+    requires_grad,
+    transpose,
+)
+
+__all__ = ["UndrawnComplex", "UndrawnPairs"]
+
+
+class _CircularNoise(torch.autograd.Function):
+    """``mean + sqrt(variance + floor) · ε`` with ε ~ CN(0, 1), that is (ε₁ + iε₂)/√2, drawn in one call."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, variance: Tensor) -> Tensor:
+        std = variance.add(VARIANCE_FLOOR).sqrt_()
+        noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)
+        out = torch.mul(noise, std).add_(mean)
+        ctx.save_for_backward(noise.mul_(std.mul_(2.0).reciprocal_()))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
+        (half_score,) = ctx.saved_tensors
+        (grad,) = grad_outputs
+        parts = torch.view_as_real(grad.resolve_conj()) * torch.view_as_real(half_score)
+        return grad, parts[..., 0] + parts[..., 1]
+
+
+class _SquaredModulus(torch.autograd.Function):
+    """``|x|² = re² + im²``, whose gradient is 2x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return squared_modulus(torch.view_as_real(x.resolve_conj()))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return x * (2.0 * grad_outputs[0])
+
+
+def _noisy(mean: Tensor, variance: Tensor, relation: Tensor | None) -> Tensor:
+    r"""Draw from :math:`CN(m, V, R)` with the symmetric square root of its covariance.
+
+    :math:`m + p\varepsilon + q\bar\varepsilon`, :math:`p^2 = (V + \sqrt{V^2 - |R|^2})/2`, :math:`q = R/2p`: unlike
+    Cholesky's factor it has no direction of its own, and is smooth where the real part has no variance.
+    """
+    if relation is None:
+        return _CircularNoise.apply(mean, variance)
+    variance = variance + VARIANCE_FLOOR
+    floor = torch.finfo(variance.dtype).eps * variance.square()
+    volume = torch.maximum(variance.square() - _SquaredModulus.apply(relation), floor).sqrt()
+    p = (0.5 * (variance + volume)).sqrt()
+    noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)
+    return mean + p * noise + relation / (2.0 * p) * noise.conj()
+
+
+class UndrawnComplex(Undrawn):
+    r"""A complex weight :math:`w \sim CN(\mu, \sigma^2, \sigma^2\xi)` that becomes a draw of a linear operation's *output*.
+
+    The output of :math:`y = w \star x + b` has mean :math:`\mu \star x + b`, total variance
+    :math:`\sigma^2 \star |x|^2` and relation :math:`\sigma^2\xi \star x^2` (Nazarov & Burnaev, "Bayesian sparsification
+    methods for deep complex-valued networks", 2020). The operations that know this are those of
+    :class:`~pyrosparse.poutine.undrawn.Undrawn` and ``F.bilinear``; everything else gets one real draw.
+
+    :param mean: :math:`\mu`, complex.
+    :param variance: :math:`\sigma^2`, real, the shape of ``mean``.
+    :param relation: :math:`\sigma^2\xi`, complex; without it the weight is circular.
+    :param sampler: gives one real draw.
+    :param site: name of the sample site, for messages.
+    """
+
+    @staticmethod
+    def __new__(  # noqa: D102
+        cls, mean: Tensor, variance: Tensor, *relation: Tensor, sampler: Callable[[], Tensor], site: str
+    ) -> UndrawnComplex:
+        self = torch.Tensor._make_subclass(cls, mean.detach())
+        self._begin((mean, variance, *relation), sampler, site)
+        return self
+
+    def __init__(self, *moments: Tensor, sampler: Callable[[], Tensor], site: str) -> None:
+        pass  # everything happens in __new__, as torch's tensor subclasses do it
+
+    def times(self, z: Tensor) -> Undrawn | Tensor:
+        """Multiply by a real tensor that broadcasts to the weight's shape: a weight that is still undrawn."""
+        return z * self.draw() if self.drawn else self._multiplied(z, z * z)
+
+    def _multiplied(self, z: Tensor, of_variance: Tensor) -> Undrawn:
+        mean, variance, *relation = self.moments
+        moments = z * mean, of_variance * variance, *(z * z * r for r in relation)
+        return type(self)(*moments, sampler=lambda: z * self.draw(), site=self.site)
+
+
+class UndrawnPairs(UndrawnComplex):
+    """An undrawn complex weight as its site has it: real pairs (..., 2).
+
+    ``torch.view_as_complex`` gives the :class:`UndrawnComplex`; every other operation gets one real draw.
+
+    :param mean: pairs (..., 2).
+    :param variance: total variance (...).
+    :param relation: pairs (..., 2).
+    :param sampler: gives one real draw, pairs.
+    :param site: name of the sample site, for messages.
+    """
+
+    def times(self, z: Tensor) -> Undrawn | Tensor:
+        """Multiply by a real tensor that broadcasts to (..., 2): still undrawn if both parts have one factor."""
+        if self.drawn or (z.dim() > 0 and z.shape[-1] != 1):
+            return z * self.draw()
+        return self._multiplied(z, (z * z).squeeze(-1) if z.dim() else z * z)
+
+
+def _view_as_complex(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    pairs = args[0] if args else kwargs["input"]
+    if pairs.drawn:
+        return NotImplemented
+    mean, variance, *relation = pairs.moments
+    moments = as_complex(mean), variance, *map(as_complex, relation)
+    return pairs.derive(UndrawnComplex(*moments, sampler=pairs._sampler, site=pairs.site), func)
+
+
+def _contiguous(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Pairs are contiguous enough: their view as complex numbers sees to it."""
+    return NotImplemented if args[0].drawn or kwargs or len(args) > 1 else args[0]
+
+
+def _moments(weight: Any) -> tuple[Tensor | None, ...]:
+    """Mean, variance and relation of a weight or bias that is undrawn, a tensor, or absent; None where there is none."""
+    if isinstance(weight, UndrawnComplex):
+        lazy = weight._use()
+        return (weight.draw(), None, None) if lazy is None else (*lazy, None)[:3]
+    return (weight.draw() if isinstance(weight, Undrawn) else weight), None, None
+
+
+def _spread(func: Callable[..., Tensor], inputs: list[Tensor], weight: Tensor | None, bias: Tensor | None, like: Tensor,
+            rest: tuple[Any, ...], options: Mapping[str, Any]) -> Tensor | None:  # fmt: skip
+    """``func`` of second moments; None where neither weight nor bias has them."""
+    if weight is None and bias is None:
+        return None
+    return func(*inputs, torch.zeros_like(like) if weight is None else weight, bias, *rest, **options)
+
+
+def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``func(input, weight, bias, …)``; a bilinear layer has two inputs."""
+    names = ("input1", "input2", "weight", "bias") if func is F.bilinear else ("input", "weight", "bias")
+    given = dict(zip(names, args, strict=False)) | {k: v for k, v in kwargs.items() if k in names}
+    rest, options = args[len(names) :], {k: v for k, v in kwargs.items() if k not in names}
+    inputs = [x.draw() if isinstance(x, Undrawn) else x for x in (given[n] for n in names[:-2])]
+    mu, sigma2, relation = _moments(given["weight"])
+    bias_mu, bias_sigma2, bias_relation = _moments(given.get("bias"))
+    assert mu is not None
+    mean = FORMS[func](*inputs, mu, bias_mu, *rest, **options)
+    squares = [_SquaredModulus.apply(x) for x in inputs]
+    variance = _spread(func, squares, sigma2, bias_sigma2, mu.real, rest, options)
+    if variance is None:
+        return mean
+    products = [] if relation is None and bias_relation is None else [x * x for x in inputs]
+    return _noisy(mean, variance, _spread(FORMS[func], products, relation, bias_relation, mu, rest, options))
+
+
+def _matmul(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """``a @ b`` where one side is undrawn (two undrawn factors: the left one is drawn)."""
+    if kwargs or len(args) != 2:
+        return NotImplemented
+    a, b = args
+    if isinstance(b, UndrawnComplex):
+        a = a.draw() if isinstance(a, Undrawn) else a
+        return _product(torch.matmul, a, b)
+    b = b.draw() if isinstance(b, Undrawn) else b
+    return _product(lambda x, w: torch.matmul(w, x), b, a)
+
+
+def _product(product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: UndrawnComplex) -> Any:
+    lazy = weight._use()
+    if lazy is None:
+        return NotImplemented
+    mu, sigma2, *relation = lazy
+    spread = product(x * x, relation[0]) if relation else None
+    return _noisy(product(x, mu), product(_SquaredModulus.apply(x), sigma2), spread)
+
+
+def _reflected_matmul(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    right, left = args
+    return _matmul(func, (left, right), kwargs)
+
+
+UndrawnComplex._handlers = {
+    getter("requires_grad"): requires_grad,
+    **dict.fromkeys((*LAYERS, F.bilinear), _layer),
+    **dict.fromkeys(PRODUCTS, _matmul),
+    Tensor.__rmatmul__: _reflected_matmul,
+    **dict.fromkeys(TRANSPOSES, transpose),
+}
+UndrawnPairs._handlers = {
+    getter("requires_grad"): requires_grad,
+    torch.view_as_complex: _view_as_complex,
+    Tensor.contiguous: _contiguous,
+}

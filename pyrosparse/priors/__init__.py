@@ -1,0 +1,9 @@
+"""What prior goes on which weights of a network: the sample sites that a layer gets."""
+
+from __future__ import annotations
+
+from pyrosparse.priors.group import L0, GroupHorseshoe, GroupLogUniform, GroupPrior, Groups
+from pyrosparse.priors.prior import Prior
+from pyrosparse.priors.weight import ARD, LogUniform
+
+__all__ = ["ARD", "L0", "GroupHorseshoe", "GroupLogUniform", "GroupPrior", "Groups", "LogUniform", "Prior"]

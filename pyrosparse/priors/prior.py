@@ -1,0 +1,57 @@
+"""What every prior is: the sample sites that a weight gets."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from copy import deepcopy
+from typing import Self
+
+import pyro
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor, nn
+
+from pyrosparse.errors import PriorError
+from pyrosparse.layers import Site
+
+__all__ = ["Prior"]
+
+
+class Prior(nn.Module, ABC):
+    """Prior of one weight tensor. A :class:`~pyrosparse.SparseModel` keeps its own copy for each site.
+
+    A prior is a module, so that one with parameters to learn is trained and moved with its model.
+    """
+
+    @abstractmethod
+    def distribution(self, shape: torch.Size) -> TorchDistributionMixin:
+        """Distribution of the whole tensor: no batch shape, event shape ``shape``."""
+
+    def at(self, site: Site, module: nn.Module) -> Self:
+        """Copy this prior for one site; a prior that looks at the layer's form does so here.
+
+        :param site: the weight.
+        :param module: the layer that owns it.
+        """
+        return deepcopy(self)
+
+    def sample(self, site: str, shape: torch.Size) -> Tensor:
+        """Run the sample statement(s) of this prior in the model and return the weight.
+
+        :param site: name of the parameter that the weight replaces.
+        :param shape: shape of the weight.
+        """
+        return pyro.sample(site, self.distribution(shape))
+
+    def check(self, layer: str, module: nn.Module) -> None:
+        """Refuse a layer that this prior cannot serve.
+
+        :raises PriorError: naming the layer; the base class serves real floating-point weights.
+        """
+        weight = module.weight
+        if not isinstance(weight, Tensor) or not weight.is_floating_point():
+            kind = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
+            raise PriorError(
+                f"prior {type(self).__name__} on layer {layer!r}: it serves real floating-point weights, and this one "
+                f"is {kind}; exclude the layer or give it another prior"
+            )
