@@ -217,7 +217,7 @@ def run_seed(
     cpu = time.process_time()
     threshold = "auto" if recipe.threshold is None else recipe.threshold
     pruned = prune_to(model, guide, original, threshold=threshold, val_loader=data.val, tolerance=recipe.tolerance)
-    rounded, c = round_off(pruned, taught, data, recipe)
+    rounded, c = round_off(pruned, taught, data, recipe.rounding_epochs)
     RESULTS.mkdir(exist_ok=True)
     info = ps.save(path.with_suffix(".psz"), rounded, c=c)
     again = ps.load(path.with_suffix(".psz"))
@@ -275,12 +275,12 @@ def prune_to(model: ps.SparseModel, guide: guides.AutoSparse, original: int, **o
     return replace(ps.prune(model, guide, **options), original_parameters=original)
 
 
-def round_off(pruned: ps.Pruned, train: TensorLoader, data: Data, recipe: Recipe) -> tuple[ps.Pruned, float]:
+def round_off(pruned: ps.Pruned, train: TensorLoader, data: Data, epochs: int) -> tuple[ps.Pruned, float]:
     """Quantisation-aware ending at the step of the lowest validation error; of equals, the largest step."""
     best: tuple[ps.Pruned, float] | None = None
     lowest = float("inf")
     for c in C_GRID:
-        rounded = quantise_aware(pruned, train, c=c, epochs=recipe.rounding_epochs, val_loader=data.val, progress=False)
+        rounded = quantise_aware(pruned, train, c=c, epochs=epochs, val_loader=data.val, progress=False)
         assert rounded.report.error is not None
         print(f"  c {c}: val {100 * rounded.report.error:.2f} %", flush=True)
         if rounded.report.error <= lowest:

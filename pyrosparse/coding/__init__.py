@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from pyrosparse.coding.architecture import register
 from pyrosparse.coding.aware import quantise_aware
+from pyrosparse.coding.bits import LayerBits, precision_bits
 from pyrosparse.coding.fileinfo import FileInfo, LayerInfo
 from pyrosparse.coding.precision import quantise
 from pyrosparse.coding.psz import C_GRID, RATE_GRID, encoded_size, info, load, read_tensors, save
@@ -21,10 +22,12 @@ __all__ = [
     "C_GRID",
     "RATE_GRID",
     "FileInfo",
+    "LayerBits",
     "LayerInfo",
     "encoded_size",
     "info",
     "load",
+    "precision_bits",
     "quantise",
     "quantise_aware",
     "read_tensors",

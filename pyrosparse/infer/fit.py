@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Collection
-from copy import deepcopy
+from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from pyrosparse.infer.fingerprint import fingerprint
 from pyrosparse.infer.optimizer import adam, scale_learning_rates
 from pyrosparse.infer.pair import check_pair
 from pyrosparse.infer.progress import Bar
+from pyrosparse.infer.record import Remaining
+from pyrosparse.infer.schedules import Schedule
 from pyrosparse.infer.settings import FitSettings, pick_device, settings_of
 from pyrosparse.infer.state import Fit, FitState, pack, unpack
 from pyrosparse.infer.train import steps_per_epoch
@@ -90,7 +92,7 @@ class _Run:
         self.per_epoch = steps_per_epoch(loader)
         self.elbo = SparseELBO()
         # a family's scales follow the schedule of its weight
-        by_weight = settings.schedules_of(model.sites)
+        by_weight = _own(settings.schedules_of(model.sites))
         self.schedules = {name: by_weight[site] for site, family in guide.families.items() for name in family.sites}
         # independent noise at each place of a tied weight would be wrong: these get a real draw
         self.guided: Callable[..., Any] = local_reparam(guide, exclude=model.tied) if settings.local_reparam else guide
@@ -107,6 +109,7 @@ class _Run:
         self.parameters = [p for _, p in named]
         self.optimizer = adam(named, lr=settings.lr, lr_log_var=settings.log_var_rate, lr_scale=settings.scale_rate)
         self.shrinker = Shrinker(model, guide, self.optimizer, threshold=settings.threshold)
+        self.remaining = Remaining(model, guide, threshold=settings.threshold)
         self.state = FitState(model, guide, self.optimizer, epochs=settings.epochs)
         self.saved: Path | None = None
         if settings.resume:
@@ -115,6 +118,8 @@ class _Run:
             if saved is not None:
                 unpack(saved, folder, self.state, self.shrinker, loader, settings=self.fingerprint)
                 self.saved = folder / CHECKPOINT
+                for record in self.state.history:
+                    self._observe(record)
         if settings.teacher is not None:
             teacher = deepcopy(settings.teacher).to(self.device)  # the user's own stays where it is
             self.loader = softened(loader, teacher, settings.teacher_weight, settings.temperature)
@@ -179,10 +184,12 @@ class _Run:
         self.state.seconds += time.perf_counter() - started
         record = self._record((sums / max(1, count)).tolist(), 1000 * trained / max(1, count))
         self.state.history.append(record)
+        self._observe(record)
         for callback in self.settings.callbacks:
             callback(self.state)
         self._save()
         shown = {"epoch": f"{self.state.epoch}/{self.settings.epochs}", "kept": record["kept"]}
+        shown["FLOPs"] = f"{100 * record['expected_flops'] / record['total_flops']:.3g} %"
         if "val_error" in record:
             shown["val"] = written(record["val_error"], self.model.likelihood.metric)
         bar.annotate(**shown)
@@ -242,8 +249,13 @@ class _Run:
             )
         self.shrinker.step()
 
+    def _observe(self, record: dict[str, Any]) -> None:
+        """Let schedules that watch the run look at it; each of them once."""
+        for schedule in {id(s): s for s in self.schedules.values()}.values():
+            if hasattr(schedule, "observe"):
+                schedule.observe(record)
+
     def _record(self, means: list[float], step_ms: float) -> dict[str, Any]:
-        families = self.guide.families
         t = self.state.epoch / self.settings.epochs
         record: dict[str, Any] = {
             "epoch": self.state.epoch,
@@ -253,13 +265,11 @@ class _Run:
             "kl_sites": {} if self.elbo.last is None else {s: float(kl) for s, kl in self.elbo.last.kl.items()},
             "beta": self.settings.kl_schedule(t),
             "beta_sites": {site: schedule(t) for site, schedule in self.schedules.items()},
-            "kept": sum(int(f.keep(self.settings.threshold).sum()) for f in families.values()),
-            "total": sum(site.total for site in self.model.sites.values()),
-            "units": {site.layer: len(self.model.kept[site.layer][0]) for site in self.model.sites.values()},
+            "progress": t,
             "lr": self.optimizer.param_groups[0]["lr"],
             "seconds": self.state.seconds,
             "step_ms": step_ms,
-        }
+        } | self.remaining.record()
         if self.settings.shrink_every and self.shrinker.links.notes:
             record["notes"] = list(self.shrinker.links.notes)
         if self.settings.freeze_at is not None and self.state.epoch >= self.settings.freeze_at * self.settings.epochs:
@@ -289,6 +299,12 @@ class _Run:
             return
         packed = pack(self.state, self.shrinker, self.loader, self.fingerprint)
         self.saved = save_checkpoint(Path(self.settings.checkpoint), packed)
+
+
+def _own(schedules: dict[str, Schedule]) -> dict[str, Schedule]:
+    """Copy schedules that watch the run, so that the user's own can serve another one."""
+    copies = {id(s): copy(s) if hasattr(s, "observe") else s for s in schedules.values()}
+    return {site: copies[id(s)] for site, s in schedules.items()}
 
 
 def _range(values: Collection[float]) -> float | str:

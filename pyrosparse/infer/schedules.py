@@ -7,13 +7,15 @@ last one), so that it means the same whatever the number of epochs or the speed 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from pyrosparse.errors import ConfigError
 from pyrosparse.text import nearest
 
 __all__ = [
     "SCHEDULES",
+    "ClosedLoop",
     "Schedule",
     "constant",
     "cosine",
@@ -90,7 +92,55 @@ def linear_decay(*, hold: float = 0.45) -> Schedule:
     return lambda t: 1.0 - _ramp(t, hold, 1.0)
 
 
+class ClosedLoop:
+    """Press until the network is as small as asked, then let go: a schedule that watches the run.
+
+    The weight rises from 0 to ``peak``, stays there until the network has ``rate`` times fewer weights than at the
+    beginning (those of the layers as they are after live shrinking, whether 0 or not), and then falls linearly to
+    ``value``. Where the prior at its true weight leaves a network larger than wanted, this finds the size; a
+    ``value`` below 1 leaves a cold posterior, and results must say so.
+
+    :param peak: weight while units are removed.
+    :param value: weight afterwards.
+    :param rate: weights of the whole network over weights of the shrunk one at which the pressure ends.
+    :param rise: part of the run at which the peak is reached.
+    :param relax: part of the run that the fall takes.
+    :param latest: part of the run at which the pressure ends in any case.
+    :raises ConfigError: for parts outside of the run, or a rate below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        peak: float = 4.0,
+        value: float = 1.0,
+        rate: float = 50.0,
+        rise: float = 0.08,
+        relax: float = 0.1,
+        latest: float = 0.6,
+    ) -> None:
+        if not 0.0 <= rise <= latest <= 1.0:
+            raise ConfigError(f"closed_loop needs 0 <= rise <= latest <= 1, not {rise}, {latest}")
+        if rate < 1.0:
+            raise ConfigError(f"closed_loop: rate is {rate}; give how many times fewer weights, at least 1")
+        self.peak, self.value, self.rate = peak, value, rate
+        self.rise, self.relax, self.latest = rise, _fraction("relax", relax), latest
+        self.released: float | None = None
+
+    def __call__(self, t: float) -> float:
+        """Weight at the progress ``t``, after what has been observed so far."""
+        released = self.latest if self.released is None else self.released
+        pressed = self.peak * _ramp(t, 0.0, self.rise)
+        return pressed + (self.value - pressed) * _ramp(t, released, released + self.relax)
+
+    def observe(self, record: Mapping[str, Any]) -> None:
+        """Look at the record of an epoch: ``progress`` of the run, and ``dense_rate`` of the network."""
+        if self.released is None and record["dense_rate"] >= self.rate:
+            self.released = float(record["progress"])
+
+
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "closed_loop": ClosedLoop,
     "constant": constant,
     "cosine": cosine,
     "cyclic": cyclic,

@@ -72,12 +72,15 @@ def test_history_has_its_keys_once_an_epoch() -> None:
     assert [record["epoch"] for record in result.history] == [1, 2, 3]
     wanted = {
         "epoch", "loss", "log_likelihood", "kl", "kl_sites", "beta", "beta_sites", "kept", "total", "val_error",
-        "val_accuracy", "val_log_likelihood", "seconds", "lr", "units", "step_ms",
+        "val_accuracy", "val_log_likelihood", "seconds", "lr", "units", "step_ms", "progress", "dense_rate",
+        "expected_weights", "expected_flops", "total_flops",
     }  # fmt: skip
     for record in result.history:
         assert set(record) == wanted
         assert record["total"] == 12 * 5 + 8 * 12 + 3 * 8
         assert 0 < record["kept"] <= record["total"]
+        assert record["expected_weights"] == record["kept"]  # no gates: a weight is there or not
+        assert 0 < record["expected_flops"] <= record["total_flops"] == 2 * record["total"]
         assert record["units"] == {"fc1": 12, "fc2": 8, "fc3": 3}
         assert record["val_accuracy"] == pytest.approx(1 - record["val_error"])
         assert record["beta"] == pytest.approx(record["epoch"] / 3)

@@ -1,0 +1,49 @@
+"""What an epoch's record says of the network: how much of it is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from pyrosparse.guides.auto import AutoSparse
+from pyrosparse.model import SparseModel
+from pyrosparse.posterior.cost import count_flops, expected_cost, output_positions
+
+__all__ = ["Remaining"]
+
+
+class Remaining:
+    """Counts what is left of a network while it is fitted.
+
+    :param model: the model; its input shape must be known.
+    :param guide: its guide.
+    :param threshold: largest log α that counts as alive.
+    """
+
+    def __init__(self, model: SparseModel, guide: AutoSparse, *, threshold: float) -> None:
+        self.model, self.guide, self.threshold = model, guide, threshold
+        assert model.input_shape is not None
+        sites = model.sites.values()
+        self.positions = output_positions(model.network, [s.layer for s in sites], model.input_shape)
+        modules: dict[str, nn.Module] = {s.layer: model.network.get_submodule(s.layer) for s in sites}
+        self.biases = {layer: module.bias is not None for layer, module in modules.items()}
+        self.total = sum(site.total for site in sites)
+        self.flops = sum(
+            count_flops(s.shape, s.out_axis, self.positions[s.layer], bias=self.biases[s.layer]) for s in sites
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Weights kept, their expected number, expected operations, and the size of the layers as they are now."""
+        model, families = self.model, self.guide.families
+        cost = expected_cost(families, model.sites, self.positions, biases=self.biases, threshold=self.threshold)
+        now = sum(model.shape_of(site).numel() for site in model.sites)
+        return {
+            "kept": sum(int(f.keep(self.threshold).sum()) for f in families.values()),
+            "total": self.total,
+            "dense_rate": self.total / max(1, now),
+            "expected_weights": cost.weights,
+            "expected_flops": cost.flops,
+            "total_flops": self.flops,
+            "units": {site.layer: len(model.kept[site.layer][0]) for site in model.sites.values()},
+        }

@@ -1,0 +1,115 @@
+"""What a network costs to run: floating-point operations of its sparse layers, before, after and expected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family
+from pyrosparse.layers import Site
+
+__all__ = ["Cost", "count_flops", "expected_cost", "output_positions"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the posterior expects of the network that it will leave.
+
+    :param weights: expected number of weights that are not 0: E[L0].
+    :param flops: expected floating-point operations for one example.
+    """
+
+    weights: float
+    flops: float
+
+
+@torch.no_grad()
+def output_positions(network: nn.Module, layers: Iterable[str], input_shape: torch.Size) -> dict[str, int]:
+    """How many outputs each unit of a layer gives for one example: 1 for a linear layer, H·W for a convolution.
+
+    :param network: run once on zeros, in evaluation mode; its modes and the random generators are left as they are.
+    :param layers: names of layers.
+    :param input_shape: shape of one example.
+    """
+    found: dict[str, int] = {}
+
+    def note(name: str) -> object:
+        module = network.get_submodule(name)
+
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            units = module.out_features if isinstance(module, nn.Linear) else module.out_channels
+            found[name] = output[0].numel() // int(units)  # type: ignore[arg-type]
+
+        return module.register_forward_hook(hook)
+
+    handles = [note(name) for name in layers]
+    modes = {module: module.training for module in network.modules()}
+    like = next(network.parameters())
+    devices = [like.device] if like.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            network.eval()(torch.zeros((1, *input_shape), dtype=like.dtype, device=like.device))
+    finally:
+        for handle in handles:
+            handle.remove()  # type: ignore[attr-defined]
+        for module, training in modes.items():
+            module.training = training
+    return found
+
+
+def count_flops(shape: torch.Size | tuple[int, ...], out_axis: int, positions: int, *, bias: bool) -> int:
+    """Operations of a dense layer for one example: a product and a sum for each weight, less one sum an output.
+
+    :param shape: shape of the weight.
+    :param out_axis: axis of its units.
+    :param positions: outputs of each unit.
+    :param bias: whether a bias is added to each output.
+    """
+    weights, units = torch.Size(shape).numel(), shape[out_axis]
+    return positions * (2 * weights - units + (units if bias else 0))
+
+
+@torch.no_grad()
+def expected_cost(
+    families: Mapping[str, Family],
+    sites: Mapping[str, Site],
+    positions: Mapping[str, int],
+    *,
+    biases: Mapping[str, bool],
+    threshold: float = DEFAULT_THRESHOLD,
+) -> Cost:
+    r"""Expected weights and operations under the posterior.
+
+    With P the probability that a weight is there (of its gate, or 1 where it is kept), a layer costs
+    :math:`n(2\sum P - U)` operations (+ nU with a bias) at n positions, where U is the expected number of units that
+    read anything: for gates of inputs :math:`(2\sum_j P_j - 1)\,\mathrm{out}`, for gates of filters
+    :math:`\sum_f P_f\,HW\,(2k^2C - 1)` (Louizos, Welling & Kingma, 2018, appendix).
+
+    :param families: posterior of each site.
+    :param sites: the sites, by name.
+    :param positions: see :func:`output_positions`.
+    :param biases: whether each layer has a bias.
+    :param threshold: of what is kept, where the posterior has no probabilities of its own.
+    """
+    weights = flops = torch.zeros((), dtype=torch.float64)
+    for name, family in families.items():
+        site = sites[name]
+        shape = family.mean().shape
+        p = family.presence(threshold).to(torch.float64).cpu()
+        there = p.expand(shape).sum()
+        others = [i for i in range(p.dim()) if i != site.out_axis]
+        # a unit is there unless everything it reads is gone; one gate for the whole unit counts once
+        units = (1.0 - _prod(1.0 - p, others)).expand([n if i == site.out_axis else 1 for i, n in enumerate(shape)])
+        n, expected_units = positions[site.layer], units.sum()
+        weights = weights + there
+        flops = flops + n * (2.0 * there - expected_units + (expected_units if biases[site.layer] else 0.0))
+    return Cost(float(weights), float(flops))
+
+
+def _prod(values: Tensor, dims: list[int]) -> Tensor:
+    for dim in dims:
+        values = values.prod(dim, keepdim=True)
+    return values
