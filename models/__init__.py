@@ -9,6 +9,19 @@ from __future__ import annotations
 
 from pyrosparse.models.lenet import lenet_5_caffe, lenet_300_100
 from pyrosparse.models.mlp import digits_mlp, mlp
+from pyrosparse.models.vgg import vgg_16
+from pyrosparse.models.wide_resnet import gated_wide_resnet, wide_resnet
 from pyrosparse.models.zoo import ZOO, build, sparse
 
-__all__ = ["ZOO", "build", "digits_mlp", "lenet_5_caffe", "lenet_300_100", "mlp", "sparse"]
+__all__ = [
+    "ZOO",
+    "build",
+    "digits_mlp",
+    "gated_wide_resnet",
+    "lenet_5_caffe",
+    "lenet_300_100",
+    "mlp",
+    "sparse",
+    "vgg_16",
+    "wide_resnet",
+]

@@ -10,6 +10,8 @@ from torch import nn
 from pyrosparse.errors import ConfigError
 from pyrosparse.models.lenet import lenet_5_caffe, lenet_300_100
 from pyrosparse.models.mlp import digits_mlp
+from pyrosparse.models.vgg import vgg_16
+from pyrosparse.models.wide_resnet import wide_resnet
 from pyrosparse.text import nearest
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ ZOO: dict[str, Callable[..., nn.Module]] = {
     "digits_mlp": digits_mlp,
     "lenet_300_100": lenet_300_100,
     "lenet_5_caffe": lenet_5_caffe,
+    "vgg_16": vgg_16,
+    "wide_resnet": wide_resnet,
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SPARSE_LAYERS", "Site", "axes", "sparse_layers"]
+__all__ = ["SPARSE_LAYERS", "Site", "axes", "sparse_layers", "weight_name", "whole_layers"]
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 SPARSE_LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
@@ -50,3 +50,19 @@ def axes(module: nn.Module) -> tuple[int, int]:
 def sparse_layers(network: nn.Module) -> dict[str, nn.Module]:
     """Every layer of ``network`` whose weight can have a prior, by name, in the order of definition."""
     return {name: m for name, m in network.named_modules() if isinstance(m, SPARSE_LAYERS)}
+
+
+def weight_name(layer: str) -> str:
+    """Name of a layer's weight: ``fc1.weight``."""
+    return f"{layer}.weight" if layer else "weight"
+
+
+def whole_layers(network: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+    """Indices of all outputs and inputs of each layer that has a weight of its own: what is there before any cut."""
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, module in sparse_layers(network).items():
+        weight = module._parameters.get("weight")
+        if weight is not None and not isinstance(weight, nn.UninitializedParameter):
+            out_axis, in_axis = axes(module)
+            found[name] = torch.arange(weight.shape[out_axis]), torch.arange(weight.shape[in_axis])
+    return found

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyrosparse.errors import NetworkError, PriorError, PyrosparseWarning
-from pyrosparse.layers import Site, axes, sparse_layers
+from pyrosparse.layers import Site, axes, sparse_layers, whole_layers
 from pyrosparse.likelihoods import Likelihood
 from pyrosparse.poutine.parameters import expose
 from pyrosparse.priors import Prior
@@ -89,9 +89,7 @@ class SparseModel(nn.Module):
             # the draw takes its place; the values stay as the start of the posterior means
             weight.requires_grad_(False)
         # original coordinates of what live shrinking has left: layer -> (outputs, inputs)
-        self.kept: dict[str, tuple[Tensor, Tensor]] = {
-            s.layer: (torch.arange(s.shape[s.out_axis]), torch.arange(s.shape[s.in_axis])) for s in self.sites.values()
-        }
+        self.kept: dict[str, tuple[Tensor, Tensor]] = whole_layers(self.network)
         self.original_parameters = sum(p.numel() for p in parameters.values())
         self.input_shape: torch.Size | None = None
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from pyrosparse.errors import PruneError
 from pyrosparse.guides.family import DEFAULT_THRESHOLD
 from pyrosparse.infer.evaluate import Batches, evaluate
-from pyrosparse.layers import Site
+from pyrosparse.layers import Site, weight_name
 from pyrosparse.likelihoods import Likelihood
+from pyrosparse.posterior.cost import count_flops, output_positions
 from pyrosparse.pruning.graph import find_links
 from pyrosparse.pruning.masks import keep_masks, masked_network
 from pyrosparse.pruning.proof import difference, proved, reference_input
@@ -105,7 +106,10 @@ def _cut(source: Source, report: PruneReport, masks: dict[str, Tensor]) -> Prune
     masked = masked_network(source.network, source.families, masks)
     small = masked_network(source.network, source.families, masks)
     report.notes.extend(source.notes)
-    layers = {source.sites[site].layer: mask for site, mask in masks.items()}
+    # a layer without a prior loses units too, where nothing reads them any more
+    weights = {layer: masked.get_parameter(weight_name(layer)).detach() for layer in source.kept}
+    layers = {layer: torch.ones_like(weight, dtype=torch.bool) for layer, weight in weights.items()}
+    layers |= {source.sites[site].layer: mask for site, mask in masks.items()}
     sigmas = {
         source.sites[s].layer: {"mask": masks[s].clone(), "sigma": f.std() * masks[s]}
         for s, f in source.families.items()
@@ -116,10 +120,9 @@ def _cut(source: Source, report: PruneReport, masks: dict[str, Tensor]) -> Prune
     if source.input_shape is not None and links.links:
         like = next(small.parameters())
         x = reference_input(source.input_shape, like) if source.example is None else source.example.to(like.device)
-        weights = {source.sites[site].layer: masked.get_parameter(site).detach() for site in masks}
         plan = proved(masked, plan_removal(small, links, layers, weights), x)
         report.notes.extend(plan.notes)
-        taken = cut_network(small, plan, posterior=lambda layer: sigmas[layer])
+        taken = cut_network(small, plan, posterior=lambda layer: sigmas.get(layer, {}))
         report.difference = difference(masked, small, x)
     kept: dict[str, tuple[Tensor, Tensor]] = {}
     for layer, (outs, ins) in source.kept.items():
@@ -139,7 +142,8 @@ def _cut(source: Source, report: PruneReport, masks: dict[str, Tensor]) -> Prune
         report=report,
         likelihood=deepcopy(source.likelihood),
     )
-    report.layers = [_layer_report(site, pruned) for site in source.sites.values()]
+    positions = _positions(source)
+    report.layers = [_layer_report(site, pruned, positions.get(site.layer)) for site in source.sites.values()]
     return pruned
 
 
@@ -166,18 +170,32 @@ def _original_mask(site: Site, kept: tuple[Tensor, Tensor], mask: Tensor) -> Ten
     return full
 
 
-def _layer_report(site: Site, pruned: Pruned) -> LayerReport:
+def _positions(source: Source) -> dict[str, int]:
+    """Outputs of each unit for one example, where the shape of the input is known."""
+    if source.input_shape is None:
+        return {}
+    return output_positions(source.network, [site.layer for site in source.sites.values()], source.input_shape)
+
+
+def _layer_report(site: Site, pruned: Pruned, positions: int | None) -> LayerReport:
     outs, ins = pruned.kept[site.layer]
+    shape = pruned.network.get_parameter(site.name).shape
+    bias = pruned.network.get_submodule(site.layer).bias is not None
+    before, after = (
+        None if positions is None else count_flops(s, site.out_axis, positions, bias=bias) for s in (site.shape, shape)
+    )
     return LayerReport(
         site=site.name,
         shape=tuple(site.shape),
-        small_shape=tuple(pruned.network.get_parameter(site.name).shape),
+        small_shape=tuple(shape),
         kept=int(pruned.masks[site.name].sum()),
         total=site.total,
         units=len(outs),
         original_units=site.shape[site.out_axis],
         inputs=len(ins),
         original_inputs=site.shape[site.in_axis],
+        flops=after,
+        original_flops=before,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -28,6 +29,9 @@ class LayerReport:
     :param original_units: output units of the original.
     :param inputs: input units (channels, features) of the smaller network.
     :param original_inputs: input units of the original.
+    :param flops: floating-point operations of the smaller layer for one example; None where the shape of the input is
+        not known.
+    :param original_flops: those of the original.
     """
 
     site: str
@@ -39,6 +43,8 @@ class LayerReport:
     original_units: int
     inputs: int
     original_inputs: int
+    flops: int | None = None
+    original_flops: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,16 @@ class PruneReport:
         small = sum(_numel(layer.small_shape) for layer in self.layers)
         return self.total / max(1, small)
 
+    @property
+    def flops(self) -> int | None:
+        """Floating-point operations of the smaller network's sparse layers for one example."""
+        return _sum(layer.flops for layer in self.layers)
+
+    @property
+    def original_flops(self) -> int | None:
+        """Those of the original's."""
+        return _sum(layer.original_flops for layer in self.layers)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, lists and dictionaries, fit for JSON."""
         return asdict(self) | {
@@ -107,6 +123,8 @@ class PruneReport:
             "total": self.total,
             "ratio": self.ratio,
             "dense_ratio": self.dense_ratio,
+            "flops": self.flops,
+            "original_flops": self.original_flops,
         }
 
     def __str__(self) -> str:
@@ -126,6 +144,9 @@ class PruneReport:
             table(("site", "weights", "kept", "density", "inputs", "units"), rows),
             f"threshold log α ≤ {self.threshold:.3g}: {self.ratio:.1f} times fewer weights",
         ]
+        if self.flops and self.original_flops:
+            times = self.original_flops / self.flops
+            lines.append(f"{self.original_flops:,} → {self.flops:,} operations an example, {times:.1f} times fewer")
         return "\n".join(lines + self.notes)
 
 
@@ -166,6 +187,12 @@ class Pruned:
 
     def __str__(self) -> str:
         return str(self.report)
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """Sum of counts; None if one of them is not known."""
+    known = list(counts)
+    return None if not known or any(count is None for count in known) else sum(c for c in known if c is not None)
 
 
 def _numel(shape: tuple[int, ...]) -> int:

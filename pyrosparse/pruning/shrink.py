@@ -10,6 +10,7 @@ from torch import Tensor
 from pyrosparse.errors import PruneError
 from pyrosparse.guides.auto import AutoSparse
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family
+from pyrosparse.layers import weight_name
 from pyrosparse.model import SparseModel
 from pyrosparse.pruning.graph import Links, UnitLink, find_links
 from pyrosparse.pruning.masks import masked_network
@@ -62,8 +63,10 @@ class Shrinker:
         """Cut what has been dead twice; returns the plan that was carried out (falsy when nothing went)."""
         links = self.links
         families = self._families()
-        masks = {layer: family.keep(self.threshold) for layer, family in families.items()}
-        weights = {layer: family.mean() * masks[layer] for layer, family in families.items()}
+        weights = {layer: self.model.network.get_parameter(weight_name(layer)).detach() for layer in self._layers()}
+        masks = {layer: torch.ones_like(weight, dtype=torch.bool) for layer, weight in weights.items()}
+        masks |= {layer: family.keep(self.threshold) for layer, family in families.items()}
+        weights |= {layer: family.mean() * masks[layer] for layer, family in families.items()}
         wanted = plan_removal(self.model.network, links, masks, weights)
         allowed = self._dead_twice(wanted, links)
         plan = plan_removal(self.model.network, links, masks, weights, cuttable=allowed)
@@ -85,7 +88,7 @@ class Shrinker:
         self.dead = dict(state)
 
     def _layers(self) -> list[str]:
-        return [site.layer for site in self.model.sites.values()]
+        return list(self.model.kept)
 
     def _families(self) -> dict[str, Family]:
         return {self.model.sites[name].layer: family for name, family in self.guide.families.items()}
@@ -122,7 +125,7 @@ class Shrinker:
     def _cut(self, plan: Removal) -> None:
         families = self._families()
         taken = cut_network(
-            self.model.network, plan, cutter=self.cutter, posterior=lambda layer: families[layer].weight_tensors()
+            self.model.network, plan, cutter=self.cutter, posterior=lambda layer: families[layer].weight_tensors() if layer in families else {}
         )
         for layer, (outs, ins) in taken.items():
             old_outs, old_ins = self.model.kept[layer]
@@ -146,7 +149,7 @@ def cut_to(model: SparseModel, guide: AutoSparse, kept: Mapping[str, tuple[Tenso
     :param kept: layer → (outputs, inputs) that stay, in the original's indices, as ``model.kept`` has them.
     :raises PruneError: if the model has already lost some of them.
     """
-    links = find_links(model.network, [s.layer for s in model.sites.values()], model.input_shape)
+    links = find_links(model.network, model.kept, model.input_shape)
     plan = Removal()
     for link in links.links:
         layer, side = (link.consumer, 1) if link.producer is None else (link.producer, 0)

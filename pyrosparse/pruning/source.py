@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pyrosparse.errors import NetworkError
 from pyrosparse.guides.family import Family
-from pyrosparse.layers import SPARSE_LAYERS, Site, axes
+from pyrosparse.layers import SPARSE_LAYERS, Site, axes, whole_layers
 from pyrosparse.likelihoods import Likelihood
 from pyrosparse.model import SparseModel
 from pyrosparse.posterior.read import Posterior, read
@@ -60,10 +60,7 @@ class Source:
             self.network = self._with_means(network, posteriors)
             self.likelihood = likelihood
             self.sites = {s: _site(self.network, p) for s, p in posteriors.items() if _is_weight(self.network, s)}
-            self.kept = {
-                s.layer: (torch.arange(s.shape[s.out_axis]), torch.arange(s.shape[s.in_axis]))
-                for s in self.sites.values()
-            }
+            self.kept = whole_layers(self.network)
             self.original_parameters = sum(p.numel() for p in self.network.parameters())
             self.input_shape = next((a.shape[1:] for a in args if isinstance(a, Tensor) and a.dim() > 1), None)
         if self.input_shape is None and example is not None:

@@ -108,6 +108,7 @@ def test_report_has_the_right_numbers_and_prints_them() -> None:
         "fc2.weight       12     9  75.00 %   4 → 3  3 → 3",
         "all              32    20  62.50 %",
         "threshold log α ≤ 3: 1.6 times fewer weights",
+        "64 → 42 operations an example, 1.5 times fewer",
         "a note",
     ]
 
@@ -302,7 +303,7 @@ def test_prune_after_live_shrinking_speaks_of_the_original(conv: bool) -> None:
     check_in_original_coordinates(later, {s: p.mean() for s, p in ps.posterior.read(model, guide).items()})
 
 
-def test_layers_without_prior_stay_as_they_are() -> None:
+def test_layers_without_prior_lose_what_nothing_reads_and_nothing_else() -> None:
     network = mlp(5, 4, 4, 3)
     model = ps.SparseModel(
         network, ps.priors.LogUniform(), ps.likelihoods.Categorical(num_data=10), include=["fc1", "fc2"]
@@ -315,4 +316,10 @@ def test_layers_without_prior_stay_as_they_are() -> None:
     assert list(pruned.masks) == ["fc1.weight", "fc2.weight"]
     assert pruned.network.fc1.weight.shape == (3, 5)
     assert torch.equal(pruned.network.fc3.weight, network.fc3.weight)
-    assert "fc2: fc3 reads it and has no prior; its units stay" in pruned.report.notes
+    # a unit that reads nothing goes, and with it the column of the layer without a prior
+    with torch.no_grad():
+        guide.families["fc2.weight"].log_var[1] = 20.0
+    pruned = ps.prune(model, guide)
+    assert pruned.network.fc2.weight.shape == (3, 3)
+    assert torch.equal(pruned.network.fc3.weight, network.fc3.weight[:, [0, 2, 3]])
+    assert pruned.report.difference is not None and pruned.report.difference < 1e-5
