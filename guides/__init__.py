@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pyrosparse.guides.auto import ARD, L0, AutoSparse, GroupHorseshoe, GroupNormalJeffreys, SparseVD
-from pyrosparse.guides.dropout import DropoutFamily
+from pyrosparse.guides.dropout import DropoutFamily, NormalFamily
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family, family_of, register_family
+from pyrosparse.guides.gaussian_dropout import GaussianDropout, GaussianDropoutFamily, Share
 from pyrosparse.guides.group import Criterion, GroupFamily
 from pyrosparse.guides.point import PointFamily
 
@@ -16,10 +17,14 @@ __all__ = [
     "Criterion",
     "DropoutFamily",
     "Family",
+    "GaussianDropout",
+    "GaussianDropoutFamily",
     "GroupFamily",
     "GroupHorseshoe",
     "GroupNormalJeffreys",
+    "NormalFamily",
     "PointFamily",
+    "Share",
     "SparseVD",
     "family_of",
     "register_family",

@@ -20,7 +20,17 @@ from pyrosparse.priors import GroupHorseshoe as HorseshoePrior
 from pyrosparse.priors import GroupLogUniform, LogUniform, Prior
 from pyrosparse.text import nearest
 
-__all__ = ["ARD", "L0", "AutoSparse", "GroupHorseshoe", "GroupNormalJeffreys", "SparseVD"]
+__all__ = ["ARD", "L0", "AutoSparse", "GroupHorseshoe", "GroupNormalJeffreys", "SparseVD", "check_model"]
+
+
+def check_model(guide: str, model: object) -> None:
+    """Refuse what a guide cannot be made for.
+
+    :raises NetworkError: unless ``model`` is a :class:`~pyrosparse.SparseModel`.
+    """
+    if not isinstance(model, SparseModel):
+        what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise NetworkError(f"{guide} needs a SparseModel, not {what}: wrap the network first")
 
 
 class AutoSparse(nn.Module):
@@ -36,6 +46,7 @@ class AutoSparse(nn.Module):
         (``{"fc1": 0.2}``), or one number for all; Louizos et al. (2017) cap the first layers of LeNets at 0.2.
     :param criterion: what decides whether a group of weights is kept: ``"scale"`` or ``"information"``, see
         :class:`~pyrosparse.guides.Criterion`. Without group priors it changes nothing.
+    :param families: ready posterior families, one for each site, in place of those that the priors call for.
     :raises NetworkError: unless ``model`` is a :class:`~pyrosparse.SparseModel`; for a pattern that fits no layer.
     :raises PriorError: if ``log_var`` is no finite number, ``max_std`` not positive, ``criterion`` unknown, or a prior
         has no family; see :func:`~pyrosparse.guides.register_family`.
@@ -48,22 +59,21 @@ class AutoSparse(nn.Module):
         log_var: float = -6.0,
         max_std: float | Mapping[str, float] | None = None,
         criterion: Criterion | str = Criterion.SCALE,
+        families: Mapping[str, Family] | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(model, SparseModel):
-            what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
-            raise NetworkError(f"{type(self).__name__} needs a SparseModel, not {what}: wrap the network first")
+        check_model(type(self).__name__, model)
         if not isinstance(log_var, int | float) or not math.isfinite(log_var):
             raise PriorError(f"{type(self).__name__}: log_var is {log_var!r}; give a finite number such as -6.0")
         self._families = nn.ModuleDict(
             {
-                site.replace(".", "/"): family_of(
-                    site, model.prior_of(site), model.network.get_parameter(site), log_var
-                )
+                site.replace(".", "/"): families[site]
+                if families is not None
+                else family_of(site, model.prior_of(site), model.network.get_parameter(site), log_var)
                 for site in model.sites
             }
         )
-        if criterion not in set(Criterion):
+        if criterion not in list(Criterion):
             known = [c.value for c in Criterion]
             raise PriorError(
                 f"{type(self).__name__}: criterion={criterion!r} is unknown{nearest(str(criterion), known)}"

@@ -1,8 +1,9 @@
-"""Posterior of Sparse VD and ARD: a Gaussian whose noise is relative to its mean."""
+"""Gaussian posteriors of single weights, whose noise is relative to their mean."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -13,40 +14,31 @@ from pyrosparse.distributions import DropoutNormal
 from pyrosparse.guides.family import Family, load_mask, register_family
 from pyrosparse.priors import ARD, LogUniform, Prior
 
-__all__ = ["DropoutFamily"]
+__all__ = ["DropoutFamily", "NormalFamily"]
 
 
-@register_family(LogUniform)
-@register_family(ARD)
-class DropoutFamily(Family):
-    r""":math:`q(w) = N(\mu, \sigma^2)` for each weight, with :math:`\log\alpha = \log\sigma^2 - \log\mu^2`.
-
-    Trained are :math:`\mu` (``loc``) and :math:`\log\sigma^2` (``log_var``), the parameters with additive
-    noise of Molchanov et al. (2017), section 4.2.
+class NormalFamily(Family):
+    r""":math:`q(w) = N(\mu, \sigma^2)` for each weight, kept while :math:`\log\alpha = \log(\sigma^2/\mu^2)` is small.
 
     :param site: name of the weight.
     :param prior: its prior.
     :param weight: initial mean.
-    :param log_var: initial :math:`\log\sigma^2`.
     """
 
     frozen: Tensor | None
-    # largest standard deviation: log_var is projected back below it before each draw
-    max_std: float | None = None
 
-    def __init__(self, site: str, prior: Prior, weight: Tensor, log_var: float) -> None:
+    def __init__(self, site: str, prior: Prior, weight: Tensor) -> None:
         super().__init__(site, prior)
         self.loc = nn.Parameter(weight)
-        self.log_var = nn.Parameter(torch.full_like(weight, log_var))
         self.register_buffer("frozen", None)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         load_mask(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
+    @abstractmethod
     def elements(self) -> DropoutNormal:
         """Posterior of the single weights; batch shape that of the weight."""
-        return DropoutNormal(self.loc, self.log_var, keep=self.frozen)
 
     def distribution(self) -> TorchDistributionMixin:  # noqa: D102
         return self.elements().to_event(self.loc.dim())
@@ -55,11 +47,8 @@ class DropoutFamily(Family):
         self.cap()
         return super().forward()
 
-    @torch.no_grad()
-    def cap(self) -> None:
-        """Project the standard deviations back below ``max_std``, if there is one."""
-        if self.max_std is not None:
-            self.log_var.clamp_(max=2.0 * math.log(self.max_std))
+    def cap(self) -> None:  # noqa: B027 - most families have nothing to cap
+        """Project the parameters back into their bounds, if they have some."""
 
     def relevance(self) -> Tensor:  # noqa: D102
         with torch.no_grad():
@@ -79,5 +68,37 @@ class DropoutFamily(Family):
         self.frozen = keep.clone() if self.frozen is None else keep & self.frozen
 
     def weight_tensors(self) -> dict[str, Tensor]:  # noqa: D102
-        tensors: dict[str, Tensor] = {"loc": self.loc, "log_var": self.log_var}
+        tensors: dict[str, Tensor] = {"loc": self.loc}
         return tensors if self.frozen is None else tensors | {"frozen": self.frozen}
+
+
+@register_family(LogUniform)
+@register_family(ARD)
+class DropoutFamily(NormalFamily):
+    r"""Sparse VD and ARD: trained are :math:`\mu` (``loc``) and :math:`\log\sigma^2` (``log_var``) of each weight.
+
+    The additive noise of Molchanov et al. (2017), section 4.2.
+
+    :param site: name of the weight.
+    :param prior: its prior.
+    :param weight: initial mean.
+    :param log_var: initial :math:`\log\sigma^2`.
+    """
+
+    # largest standard deviation: log_var is projected back below it before each draw
+    max_std: float | None = None
+
+    def __init__(self, site: str, prior: Prior, weight: Tensor, log_var: float) -> None:
+        super().__init__(site, prior, weight)
+        self.log_var = nn.Parameter(torch.full_like(weight, log_var))
+
+    def elements(self) -> DropoutNormal:  # noqa: D102
+        return DropoutNormal(self.loc, self.log_var, keep=self.frozen)
+
+    @torch.no_grad()
+    def cap(self) -> None:  # noqa: D102
+        if self.max_std is not None:
+            self.log_var.clamp_(max=2.0 * math.log(self.max_std))
+
+    def weight_tensors(self) -> dict[str, Tensor]:  # noqa: D102
+        return super().weight_tensors() | {"log_var": self.log_var}

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyrosparse.distributions import Slab
+from pyrosparse.errors import PriorError
 from pyrosparse.guides.dropout import DropoutFamily
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family, family_of, register_family
 from pyrosparse.guides.point import PointFamily
@@ -108,9 +109,11 @@ class GroupFamily(Family):
         return (nats / INFORMATION).log() - DEFAULT_THRESHOLD
 
     def presence(self, threshold: float = DEFAULT_THRESHOLD) -> Tensor:  # noqa: D102
-        if self.decides:
-            return self.scale.presence(threshold) * self.weights.presence(threshold)
-        return self.scale.presence(threshold)
+        if not isinstance(self.scale, Gate):
+            return super().presence(threshold)
+        of_weight = self.weights.relevance()
+        left = of_weight >= -threshold if self.decides else of_weight > -torch.inf
+        return self.scale.open().detach() * left
 
     def mean(self) -> Tensor:  # noqa: D102
         return self.scale.mean() * self.weights.mean()
@@ -149,6 +152,17 @@ def _group_size(weight: Tensor, axis: int | None) -> Tensor:
     return size.clamp_min(1e-2 * typical)
 
 
+def _gaussian(site: str, prior: GroupPrior, weight: Tensor, log_var: float) -> DropoutFamily:
+    r"""Posterior of :math:`\tilde w`; scales go with Gaussian ones alone."""
+    weights = family_of(site, prior.individual, weight, log_var)
+    if not isinstance(weights, DropoutFamily):
+        raise PriorError(
+            f"site {site!r}: under the scales of {type(prior).__name__}, single weights need a DropoutFamily, and the "
+            f"prior {type(prior.individual).__name__} has a {type(weights).__name__}; use LogUniform or ARD"
+        )
+    return weights
+
+
 @register_family(GroupLogUniform)
 @register_family(GroupHorseshoe)
 def _normal(site: str, prior: Prior, weight: Tensor, log_var: float) -> GroupFamily:
@@ -156,8 +170,7 @@ def _normal(site: str, prior: Prior, weight: Tensor, log_var: float) -> GroupFam
     assert isinstance(prior, GroupPrior)
     size = _group_size(weight, prior.axis)
     made = LogUniformScale if isinstance(prior, GroupLogUniform) else HorseshoeScale
-    weights = family_of(site, prior.individual, weight / size, log_var)
-    assert isinstance(weights, DropoutFamily)
+    weights = _gaussian(site, prior, weight / size, log_var)
     return GroupFamily(site, prior, made(site, prior, size), weights)  # type: ignore[arg-type]
 
 
@@ -169,7 +182,5 @@ def _gated(site: str, prior: Prior, weight: Tensor, log_var: float) -> GroupFami
     if prior.slab == "point":
         weights = PointFamily(site, prior, weight)
     else:
-        made = family_of(site, prior.individual, weight, log_var)
-        assert isinstance(made, DropoutFamily)
-        weights = made
+        weights = _gaussian(site, prior, weight, log_var)
     return GroupFamily(site, prior, Gate(site, prior, _group_size(weight, prior.axis)), weights)

@@ -86,10 +86,6 @@ class Scale(nn.Module, ABC):
     def tensors(self) -> dict[str, Tensor]:
         """Parameters that have the groups' axis, by name."""
 
-    def presence(self, threshold: float = DEFAULT_THRESHOLD) -> Tensor:
-        """Probability that a group is there: 1 where it is kept, unless the posterior says more."""
-        return (self.relevance() >= -threshold).to(torch.get_default_dtype())
-
     def forward(self) -> Tensor:
         """Run the sample statements of the guide and return the scales, one axis."""
         # pyro's own keys are typed; this one is read by local reparameterisation
@@ -257,10 +253,6 @@ class Gate(Scale):
     def open(self) -> Tensor:
         """Probability that a gate is not 0, broadcasting with the weight; with a gradient."""
         return HardConcrete(self.log_alpha, keep=self.frozen).presence
-
-    @torch.no_grad()
-    def presence(self, threshold: float = DEFAULT_THRESHOLD) -> Tensor:  # noqa: D102
-        return self.open()
 
     @torch.no_grad()
     def mean(self) -> Tensor:  # noqa: D102

@@ -22,8 +22,8 @@ def adam(
 ) -> torch.optim.Adam:
     """Adam over named parameters, fused where torch has it.
 
-    :param parameters: names and parameters; those of a module ``scale`` and those whose name ends with ``log_var`` get
-        rates of their own.
+    :param parameters: names and parameters; those of a module ``scale``, and those whose name ends with ``log_var`` or
+        ``log_alpha``, get rates of their own.
     :param lr: learning rate of means, biases and all others.
     :param lr_log_var: learning rate of log variances; ``lr`` when None.
     :param lr_scale: learning rate of group scales and gates, their log variances too; ``lr`` when None.
@@ -31,7 +31,8 @@ def adam(
     trained = [(name, p) for name, p in parameters if p.requires_grad]
     kinds: dict[str, list[nn.Parameter]] = {"others": [], "log_var": [], "scale": []}
     for name, parameter in trained:
-        kind = "scale" if ".scale." in name else "log_var" if name.endswith("log_var") else "others"
+        spread = name.endswith(("log_var", "log_alpha"))
+        kind = "scale" if ".scale." in name else "log_var" if spread else "others"
         kinds[kind].append(parameter)
     rates = {"others": lr, "log_var": lr_log_var, "scale": lr_scale}
     # the first group is that of the network's own parameters, also where there are none
