@@ -9,11 +9,13 @@ JSON a seed is written as soon as it is there; the table takes medians over seed
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -192,14 +194,17 @@ def run_seed(
     before: Spent | None = None,
     test: bool = True,
 ) -> tuple[dict[str, Any], Spent]:
-    """Run one seed of a row and write its JSON; one that stands there with the same recipe is read back.
+    """Run one seed of a row; one that stands in the cache with the same recipe is read back.
 
     :param prepare: makes the network that the fit starts from, out of the dense one.
     :param before: what an earlier cycle of the same seed has trained and spent.
-    :param test: False while a recipe is being chosen: the test set is not looked at, and nothing is written.
+    :param test: look at the test set and write the JSON. False while a recipe is being chosen.
     """
-    path = RESULTS / f"{name}-seed{seed}"
+    path = CACHE / f"{name}-seed{seed}"
     torch.set_num_threads(1)
+    held = _held(path, recipe)
+    if held is not None:
+        return (_tested(path, held, load_data(0)) if test else held.result), held.spent
     teacher, teacher_cpu = train_teacher(recipe.teacher_epochs) if recipe.teacher_epochs else (None, 0.0)
     data = load_data(recipe.shift)
     cpu = time.process_time()
@@ -218,7 +223,6 @@ def run_seed(
     threshold = "auto" if recipe.threshold is None else recipe.threshold
     pruned = prune_to(model, guide, original, threshold=threshold, val_loader=data.val, tolerance=recipe.tolerance)
     rounded, c = round_off(pruned, taught, data, recipe.rounding_epochs)
-    RESULTS.mkdir(exist_ok=True)
     info = ps.save(path.with_suffix(".psz"), rounded, c=c)
     again = ps.load(path.with_suffix(".psz"))
     seconds = before_fit + fit_seconds + time.process_time() - cpu + (before.cpu_seconds if before else 0.0)
@@ -241,18 +245,42 @@ def run_seed(
             "val_error": ps.evaluate(again, data.val).error,
         },
         "step_ms": [history[0]["step_ms"], history[-1]["step_ms"]],
-        "curve": trade_off(model, guide, original, taught, data, recipe),
+        "curve": trade_off(model, guide, original, taught, data, recipe) if recipe.curve_epochs else [],
         **environment(),
     }
     print(summary_line(result), flush=True)
-    if not test:
-        path.with_suffix(".psz").unlink()
-    else:
-        # the one look at the test set, after everything has been decided
-        for key, network in (("dense", dense), ("pruned", pruned.network), ("file", again)):
-            result.setdefault(key, {})["test_error"] = ps.evaluate(network, data.test).error
-        write(f"{path.name}.json", result)
-    return result, spent
+    held = Held(result, spent, again)
+    torch.save(held, path.with_suffix(".pt"))
+    return (_tested(path, held, data) if test else result), spent
+
+
+@dataclass(frozen=True)
+class Held:
+    """A run of which everything has been decided, and that has not seen the test set."""
+
+    result: dict[str, Any]
+    spent: Spent
+    again: nn.Module
+
+
+def _held(path: Path, recipe: Recipe) -> Held | None:
+    """A run that stands in the cache, if its recipe is this one."""
+    if not path.with_suffix(".pt").exists():
+        return None
+    held: Held = torch.load(path.with_suffix(".pt"), weights_only=False)  # our own, of this machine
+    return held if held.result["recipe"] == asdict(recipe) else None
+
+
+def _tested(path: Path, held: Held, data: Data) -> dict[str, Any]:
+    """The one look at the test set, after everything has been decided; writes the run's JSON and its file."""
+    result = held.result
+    networks = {"dense": held.spent.dense, "pruned": held.spent.pruned, "file": held.again}
+    for key, network in networks.items():
+        result.setdefault(key, {})["test_error"] = ps.evaluate(network, data.test).error
+    RESULTS.mkdir(exist_ok=True)
+    shutil.copy(path.with_suffix(".psz"), RESULTS)
+    write(f"{path.name}.json", result)
+    return result
 
 
 def finished(recipe: Recipe, seed: int, name: str) -> dict[str, Any] | None:

@@ -30,7 +30,7 @@ FIRST = Recipe(
     "lenet_5_caffe",
     epochs=60,
     rounding_epochs=12,
-    curve_epochs=1,
+    curve_epochs=0,
     pretrain_epochs=4,
     shift=1,
     teacher_epochs=12,

@@ -45,6 +45,23 @@ def test_own_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert names["ps"].evaluate(names["again"], names["test"]).accuracy > 0.8
 
 
+def test_whole_units(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(monkeypatch, "whole_units.py", epochs=8, out=tmp_path)
+    said = capsys.readouterr().out
+    assert "fc2.scale[" in said and "operations an example" in said
+    assert all((tmp_path / name).stat().st_size > 1000 for name in ("forest.png", "global_scale.png"))
+    assert (tmp_path / "network.psz").exists()
+
+
+def test_dropout_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(monkeypatch, "dropout_path.py", epochs=3, out=tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines][1:] == [
+        "Gaussian dropout", "α of each layer", "α of each input", "α of each weight", "Sparse VD",
+    ]  # fmt: skip
+    assert (tmp_path / "path.png").stat().st_size > 1000
+
+
 def test_readme(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, repository: Path) -> None:
     pytest.importorskip("onnxruntime")
     (code,) = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)

@@ -25,6 +25,7 @@ __all__ = [
     "PriorChoice",
     "PriorTable",
     "Prune",
+    "Reconstruct",
     "Scheduled",
     "Teacher",
 ]
@@ -84,6 +85,29 @@ class Pretrain(_Table):
     weights: str | None = None
 
 
+class Reconstruct(_Table):
+    """``[reconstruct]``: linear reconstruction of the dense network, by one of ``lam_ratio``, ``kib`` and ``error``.
+
+    ``examples`` of the training data give the moments; ``curve`` lists λ/λ_max for error against size.
+    """
+
+    lam_ratio: Share | None = None
+    kib: PositiveFloat | None = None
+    error: Share | None = None
+    chaining: Literal["parallel", "top-down", "bottom-up"] = "bottom-up"
+    debias: bool = True
+    refit: bool = True
+    input_features: bool = True
+    examples: PositiveInt = 10_000
+    curve: list[Share] = Field(default_factory=lambda: [0.003, 0.01, 0.03, 0.1])
+
+    @model_validator(mode="after")
+    def _one_goal(self) -> Reconstruct:
+        if sum(goal is not None for goal in (self.lam_ratio, self.kib, self.error)) != 1:
+            raise ValueError("give exactly one of lam_ratio, kib and error")
+        return self
+
+
 class Scheduled(_Table):
     """A schedule by its name in :mod:`pyrosparse.infer.schedules`, and its arguments."""
 
@@ -117,11 +141,17 @@ class Teacher(_Table):
 
 
 class Fit(_Table):
-    """``[fit]``: the posterior. ``kl`` weighs the KL terms; ``kl_layers`` has exceptions by layer."""
+    """``[fit]``: the posterior. ``kl`` weighs the KL terms; ``kl_layers`` has exceptions by layer.
+
+    ``max_std`` caps posterior standard deviations by layer; ``criterion`` says what decides whether a group is kept.
+    """
 
     epochs: PositiveInt = 60
     lr: PositiveFloat = 2e-3
     lr_log_var: PositiveFloat = 5e-2
+    lr_scale: PositiveFloat = 3e-2
+    max_std: dict[str, PositiveFloat] = Field(default_factory=dict)
+    criterion: Literal["scale", "information"] = "scale"
     lr_schedule: Scheduled = Scheduled(name="cosine", args={"hold": 0.4})
     log_var: float = -6.0
     kl: Scheduled = Scheduled(name="warm_up", args={"until": 0.3})
@@ -191,6 +221,7 @@ class Config(_Table):
     model: Model = Field(default_factory=Model)
     prior: PriorTable = Field(default_factory=PriorTable)
     pretrain: Pretrain = Field(default_factory=Pretrain)
+    reconstruct: Reconstruct | None = None
     fit: Fit = Field(default_factory=Fit)
     prune: Prune = Field(default_factory=Prune)
     fine_tune: FineTune = Field(default_factory=FineTune)

@@ -24,6 +24,7 @@ from pyrosparse.infer.settings import FitSettings, pick_device
 from pyrosparse.likelihoods import Categorical
 from pyrosparse.model import SparseModel
 from pyrosparse.priors import Prior
+from pyrosparse.text import nearest
 
 __all__ = [
     "check_fits",
@@ -150,9 +151,15 @@ def weights(built: nn.Module, path: str) -> None:
 
 
 def prior(choice: PriorChoice) -> Prior:
-    """Make the prior that a table names."""
+    """Make the prior that a table names; ``individual`` of a group prior is the name of another one."""
+    args = dict(choice.args)
+    inner = args.get("individual")
+    if isinstance(inner, str):
+        if inner not in known_priors():
+            raise ConfigError(f"prior {choice.name!r}: individual = {inner!r}{nearest(inner, known_priors())}")
+        args["individual"] = prior(PriorChoice(name=inner))
     try:
-        made = known_priors()[choice.name](**choice.args)
+        made = known_priors()[choice.name](**args)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"prior {choice.name!r} cannot be made with {choice.args}: {error}") from error
     assert isinstance(made, Prior)
@@ -170,7 +177,8 @@ def sparse_pair(config: Config, dense: nn.Module, num_data: int) -> tuple[Sparse
         exclude=table.exclude,
         priors={pattern: prior(choice) for pattern, choice in table.layers.items()},
     )
-    return model, AutoSparse(model, log_var=config.fit.log_var)
+    fit = config.fit
+    return model, AutoSparse(model, log_var=fit.log_var, max_std=fit.max_std, criterion=fit.criterion)
 
 
 def site_schedules(config: Config) -> dict[str, Schedule]:

@@ -98,6 +98,8 @@ class Files:
         agreement = {"file": agree("file", memory, logits["file"], run.folder / "network.psz")}
         if run.folder.stage("teacher") and self.fitting.teacher is not None:
             logits["teacher"] = outputs(self.fitting.teacher, x)
+        if run.folder.stage("reconstruct"):
+            logits["reconstruct"] = outputs(self.fitting.start, x)
         if run.folder.stage("fine_tune"):
             logits["fine_tune"] = outputs(small.network, x)
         if run.folder.stage("onnx"):

@@ -16,6 +16,7 @@ from pyrosparse.model import SparseModel
 from pyrosparse.pipeline import build
 from pyrosparse.pipeline.context import Clock, Context
 from pyrosparse.pipeline.measure import mean_network
+from pyrosparse.pipeline.reconstructing import reconstructed
 from pyrosparse.posterior import summarize
 from pyrosparse.posterior.arviz import to_arviz
 
@@ -66,6 +67,11 @@ class Fitting:
         return network
 
     @cached_property
+    def start(self) -> nn.Module:
+        """The network that the posterior starts from: the dense one, or what is reconstructed of it."""
+        return reconstructed(self.run, self.dense)
+
+    @cached_property
     def posterior(self) -> tuple[SparseModel, AutoSparse]:
         """Model and guide, fitted; the fit goes on from its checkpoint if there is one."""
         run, table = self.run, self.run.config.fit
@@ -77,7 +83,7 @@ class Fitting:
                 "teacher_weight": table.teacher.weight,
                 "temperature": table.teacher.temperature,
             }
-        model, guide = build.sparse_pair(run.config, self.dense, run.data.num_train)
+        model, guide = build.sparse_pair(run.config, self.start, run.data.num_train)
         fitted = fit(
             model,
             guide,
@@ -88,6 +94,7 @@ class Fitting:
             site_schedules=build.site_schedules(run.config),
             lr=table.lr,
             lr_log_var=table.lr_log_var,
+            lr_scale=table.lr_scale,
             lr_schedule=named(table.lr_schedule.name, **table.lr_schedule.args),
             clip=table.clip,
             threshold=table.threshold,

@@ -21,6 +21,7 @@ SCHEMA = 1
 ARTEFACTS: dict[str, tuple[str, ...]] = {
     "teacher": ("teacher.safetensors",),
     "dense": ("dense.safetensors",),
+    "reconstruct": ("reconstructed.safetensors",),
     "fit": ("history.jsonl", "checkpoint", "posterior.nc"),
     "prune": ("pruned.safetensors", "posterior.safetensors"),
     "fine_tune": ("fine_tuned.safetensors",),
