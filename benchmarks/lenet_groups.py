@@ -1,8 +1,8 @@
 """MNIST, LeNet-300-100 and LeNet-5-Caffe: what whole-unit priors leave of them.
 
-Group Normal-Jeffreys (gnj), group horseshoe (ghs) and L0 gates (l0). Each row gives four rates: weights that are not 0
-(params), weights of the smaller dense network (dense), the same at the bits of each layer's precision (bits), and bytes on
-disk (file).
+Group Normal-Jeffreys (gnj), group horseshoe (ghs) and L0 gates (l0). Each row gives four rates: weights that are not
+0 (params), weights of the smaller dense network (dense), the same at the bits of each layer's precision (bits), and
+bytes on disk (file).
 
     python benchmarks/lenet_groups.py [--rows ghs-5 …] [--seeds 40 41 42] [--tune]
 """

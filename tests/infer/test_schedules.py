@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pyrosparse.errors import ConfigError
 from pyrosparse.infer.schedules import (
     SCHEDULES,
+    ClosedLoop,
     Schedule,
     constant,
     cosine,
@@ -123,3 +124,24 @@ def test_named_passes_options() -> None:
 def test_bad_options_are_refused(make: type, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_closed_loop_presses_until_the_rate_and_then_lets_go() -> None:
+    loop = ClosedLoop(peak=4.0, value=0.5, rate=10.0, rise=0.1, relax=0.2, latest=0.8)
+    assert [loop(t) for t in (0.0, 0.05, 0.1, 0.5, 0.8)] == pytest.approx([0.0, 2.0, 4.0, 4.0, 4.0])
+    assert loop(0.9) == pytest.approx(2.25)  # never released: the fall begins at `latest`
+    assert loop(1.0) == pytest.approx(0.5)
+    loop.observe({"progress": 0.3, "dense_rate": 9.0})
+    assert loop(0.35) == pytest.approx(4.0)
+    loop.observe({"progress": 0.4, "dense_rate": 10.0})
+    loop.observe({"progress": 0.6, "dense_rate": 30.0})  # it lets go once
+    assert [loop(t) for t in (0.4, 0.5, 0.6, 1.0)] == pytest.approx([4.0, 2.25, 0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"rise": 0.9, "latest": 0.5}, "0 <= rise <= latest"), ({"rate": 0.5}, "rate is 0.5"), ({"relax": 2.0}, "relax")],
+)
+def test_closed_loop_refuses(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ClosedLoop(**options)
