@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from pyrosparse.models.alexnet import alexnet
 from pyrosparse.models.lenet import lenet_5_caffe, lenet_300_100
 from pyrosparse.models.mlp import digits_mlp, mlp
 from pyrosparse.models.vgg import vgg_16
@@ -15,6 +16,7 @@ from pyrosparse.models.zoo import ZOO, build, sparse
 
 __all__ = [
     "ZOO",
+    "alexnet",
     "build",
     "digits_mlp",
     "gated_wide_resnet",

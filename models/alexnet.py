@@ -18,8 +18,8 @@ def alexnet(
 ) -> nn.Sequential:
     """AlexNet on one device: images ``(B, 3, 227, 227)`` to logits ``(B, num_classes)`` (Krizhevsky et al., 2012).
 
-    Five convolutions and three linear layers: 62,367,776 weights and 10,568 biases for the default sizes. Local response
-    normalisation is left out: it ties channels together, and later networks do without.
+    Five convolutions and three linear layers: 62,367,776 weights and 10,568 biases for the default sizes. Local
+    response normalisation is left out: it ties channels together, and later networks do without.
 
     :param channels: filters of the five convolutions.
     :param hidden: units of the two hidden linear layers.

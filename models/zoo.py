@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from pyrosparse.errors import ConfigError
+from pyrosparse.models.alexnet import alexnet
 from pyrosparse.models.lenet import lenet_5_caffe, lenet_300_100
 from pyrosparse.models.mlp import digits_mlp
 from pyrosparse.models.vgg import vgg_16
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ZOO", "build", "sparse"]
 
 ZOO: dict[str, Callable[..., nn.Module]] = {
+    "alexnet": alexnet,
     "digits_mlp": digits_mlp,
     "lenet_300_100": lenet_300_100,
     "lenet_5_caffe": lenet_5_caffe,

@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Chaining": "pyrosparse.reconstruction",
     "Fit": "pyrosparse.infer",
     "Metrics": "pyrosparse.infer",
     "Pruned": "pyrosparse.pruning",
+    "ReconstructionReport": "pyrosparse.reconstruction",
     "SparseELBO": "pyrosparse.infer",
     "SparseModel": "pyrosparse.model",
     "evaluate": "pyrosparse.infer",
@@ -37,6 +39,7 @@ _HOMES = {
     "load": "pyrosparse.coding",
     "predict": "pyrosparse.infer",
     "prune": "pyrosparse.pruning",
+    "reconstruct": "pyrosparse.reconstruction",
     "save": "pyrosparse.coding",
     "summarize": "pyrosparse.posterior",
     "to_arviz": "pyrosparse.posterior",
@@ -56,6 +59,7 @@ _MODULES = (
     "posterior",
     "poutine",
     "priors",
+    "reconstruction",
     "report",
 )
 
@@ -76,6 +80,7 @@ if TYPE_CHECKING:
         posterior,
         poutine,
         priors,
+        reconstruction,
         report,
     )
     from pyrosparse.coding import load, save
@@ -91,6 +96,7 @@ if TYPE_CHECKING:
     from pyrosparse.pruning.fine_tune import fine_tune
     from pyrosparse.pruning.prune import prune
     from pyrosparse.pruning.pruned import Pruned
+    from pyrosparse.reconstruction import Chaining, ReconstructionReport, reconstruct
 
 
 def __getattr__(name: str) -> Any:

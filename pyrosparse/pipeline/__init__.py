@@ -33,6 +33,7 @@ threshold  largest log α that was kept
 layers     one :class:`~pyrosparse.pruning.LayerReport` a site; ``prune`` is the whole report
 units      ``original`` and ``kept`` output units, layer by layer
 summary    the posterior, layer by layer
+scales     quantiles of the scales of groups, where the priors have some
 file       what every byte of network.psz is for
 curve      ``threshold, kept, nonzero, bytes, val_error, notes`` at a row of thresholds, without fine-tuning
 agreement  ``file, onnx``: largest absolute difference from the network in memory on the test inputs

@@ -17,8 +17,9 @@ from pyrosparse.pipeline import build
 from pyrosparse.pipeline.context import Clock, Context
 from pyrosparse.pipeline.measure import mean_network
 from pyrosparse.pipeline.reconstructing import reconstructed
-from pyrosparse.posterior import summarize
+from pyrosparse.posterior import read, summarize
 from pyrosparse.posterior.arviz import to_arviz
+from pyrosparse.posterior.scales import summarize_scales
 
 __all__ = ["Fitting"]
 
@@ -119,6 +120,7 @@ class Fitting:
                 seconds,
                 record={"notes": notes},
                 summary=summary,
+                scales=summarize_scales(read(model, guide)),
                 notes=notes,
             )
         return model, guide

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from pyrosparse.priors.group import GroupPrior
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["has_scales", "prior_draws", "posterior_draws", "scale_dataset"]
+__all__ = ["has_scales", "posterior_draws", "prior_draws", "scale_dataset", "summarize_scales"]
 
 Draws = dict[str, NDArray[np.float32]]
 
@@ -49,6 +50,49 @@ def prior_draws(posterior: Posterior, draws: int) -> Draws:
         for name, value in (drawn | {scale.site: scale.compose(drawn)}).items():
             rows.setdefault(name, []).append(value)
     return _arrays({name: torch.stack(values) for name, values in rows.items()})
+
+
+def summarize_scales(posteriors: Mapping[str, Posterior], *, draws: int = 400, seed: int = 0) -> list[dict[str, Any]]:
+    """Quantiles of every scale that fitting has left, as plain numbers: what a report draws.
+
+    :param posteriors: from :func:`pyrosparse.posterior.read`; sites without shared scales are passed over.
+    :param draws: from each posterior and, for the scale of a layer, from its prior.
+    :param seed: of the draws.
+    :returns: one entry a site: ``site``, ``groups`` (original indices), ``low``, ``median`` and ``high`` (3, 50 and
+        97 %) of each, how many groups there were, and for a horseshoe ``layer`` with the same quantiles of the layer's
+        scale, ``prior`` and ``posterior``.
+    """
+    rows = []
+    for posterior in posteriors.values():
+        if not has_scales(posterior):
+            continue
+        family = _family(posterior)
+        site, axis = family.scale.site, family.axis
+        assert axis is not None
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            drawn, expected = posterior_draws(posterior, draws), prior_draws(posterior, draws)
+        left = range(posterior.shape[axis]) if posterior.index is None else posterior.index[axis].tolist()
+        row: dict[str, Any] = {
+            "site": site,
+            "total": posterior.shape[axis],
+            "groups": [int(i) for i in left],
+            **_quantiles(drawn[site]),
+        }
+        name = f"{site}.layer"
+        if name in drawn:
+            # the two factors make the layer's scale: the root of their product
+            row["layer"] = {
+                kind: _quantiles(np.sqrt(values[name].prod(-1))[:, None])
+                for kind, values in (("prior", expected), ("posterior", drawn))
+            }
+        rows.append(row)
+    return rows
+
+
+def _quantiles(values: NDArray[np.float32]) -> dict[str, list[float]]:
+    low, median, high = np.quantile(values, (0.03, 0.5, 0.97), axis=0)
+    return {"low": low.tolist(), "median": median.tolist(), "high": high.tolist()}
 
 
 def scale_dataset(posterior: Posterior, drawn: Draws) -> xr.Dataset:

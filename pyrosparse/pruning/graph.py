@@ -15,7 +15,7 @@ from pyrosparse.layers import SPARSE_LAYERS, axes
 from pyrosparse.nn import SelectLinear
 from pyrosparse.pruning.unitwise import NORMS, acts_on_units_alone, asks_shape, describe, keeps_features
 
-__all__ = ["Links", "UnitLink", "find_links"]
+__all__ = ["Links", "UnitLink", "find_links", "trace", "used_twice"]
 
 
 @dataclass
@@ -103,7 +103,7 @@ def find_links(network: nn.Module, layers: Iterable[str], input_shape: torch.Siz
         return found
     modes = {module: module.training for module in network.modules()}
     try:
-        traced = _trace(network.eval(), input_shape)
+        traced = trace(network.eval(), input_shape)
     except Exception as error:  # a user's forward may raise anything under tracing
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         found.notes.append(f"the network cannot be traced ({type(error).__name__}: {reason}): no unit is removed")
@@ -152,7 +152,7 @@ class _Recorder(fx.Interpreter):
         return result
 
 
-def _trace(network: nn.Module, input_shape: torch.Size) -> fx.GraphModule:
+def trace(network: nn.Module, input_shape: torch.Size) -> fx.GraphModule:
     """Trace a network in evaluation mode and run it on a batch of one; random generators stay as they are."""
     first = next(network.parameters())
     # arguments beyond the input keep their defaults
@@ -169,7 +169,7 @@ def _trace(network: nn.Module, input_shape: torch.Size) -> fx.GraphModule:
     return traced
 
 
-def _used_twice(network: nn.Module, graph: fx.Graph) -> set[str]:
+def used_twice(network: nn.Module, graph: fx.Graph) -> set[str]:
     """Modules that are called more than once, or whose parameters something else uses as well."""
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     owners: dict[int, list[str]] = {}
@@ -188,7 +188,7 @@ class _Follower:
         self.network = network
         self.traced = traced
         self.wanted = wanted
-        self.twice = _used_twice(network, traced.graph)
+        self.twice = used_twice(network, traced.graph)
 
     def follow(self, start: fx.Node) -> UnitLink | None:
         """Follow one output; None for the network's own output, and for an input that is not read as features.

@@ -124,9 +124,11 @@ class Shrinker:
 
     def _cut(self, plan: Removal) -> None:
         families = self._families()
-        taken = cut_network(
-            self.model.network, plan, cutter=self.cutter, posterior=lambda layer: families[layer].weight_tensors() if layer in families else {}
-        )
+
+        def posterior(layer: str) -> Mapping[str, Tensor]:
+            return families[layer].weight_tensors() if layer in families else {}
+
+        taken = cut_network(self.model.network, plan, cutter=self.cutter, posterior=posterior)
         for layer, (outs, ins) in taken.items():
             old_outs, old_ins = self.model.kept[layer]
             self.model.kept[layer] = (

@@ -10,6 +10,8 @@ from pyrosparse.report import gallery, sections
 from pyrosparse.report.figures import NONE, count, percent, size_of, times
 from pyrosparse.report.markup import Html, element, join
 from pyrosparse.report.read import Run, read_run
+from pyrosparse.report.reconstruction import reconstruction
+from pyrosparse.report.scales import scales
 from pyrosparse.report.style import STYLE
 
 __all__ = ["render", "write"]
@@ -54,7 +56,9 @@ def render(run: Run) -> str:
         element(
             "main",
             sections.stages(run),
+            reconstruction(run),
             sections.layers(run),
+            scales(run),
             sections.file(run),
             gallery.tradeoff(run),
             gallery.live_weights(run),

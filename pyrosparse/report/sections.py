@@ -14,6 +14,7 @@ __all__ = ["absent", "agreement", "config", "file", "headline", "layers", "notes
 STAGES = {
     "teacher": "Teacher",
     "dense": "Dense network",
+    "reconstruct": "Reconstructed",
     "fit": "Posterior fitted",
     "prune": "Pruned",
     "fine_tune": "Fine-tuned",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from pyrosparse.data import TensorLoader
 from pyrosparse.models.alexnet import alexnet
 from pyrosparse.reconstruction import reconstruct
-from pyrosparse.data import TensorLoader
 
 
 def counts(groups: int) -> tuple[int, int]:

@@ -1,0 +1,170 @@
+"""Linear reconstruction as a stage: a network in, a smaller network and a report out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from pyrosparse.errors import ConfigError, DataError, NetworkError, PyrosparseWarning
+from pyrosparse.infer.evaluate import Batches
+from pyrosparse.pruning.proof import difference
+from pyrosparse.reconstruction.chain import Chain, Chaining, LayerFit, Outcome
+from pyrosparse.reconstruction.cut import cut_units
+from pyrosparse.reconstruction.goals import goals_of
+from pyrosparse.reconstruction.low_rank import factorise
+from pyrosparse.reconstruction.path import Solver
+from pyrosparse.reconstruction.report import ReconstructionReport, Row
+from pyrosparse.reconstruction.sizes import network_bytes, own_bytes
+from pyrosparse.reconstruction.units import Structure, find_units
+
+__all__ = ["reconstruct"]
+
+# of the largest output: room for another order of summation in float32
+_TOLERANCE = 1e-3
+
+PerLayer = float | Mapping[str, float]
+
+
+def reconstruct(
+    network: nn.Module,
+    loader: Batches,
+    *,
+    lam: PerLayer | None = None,
+    lam_ratio: PerLayer | None = None,
+    units: PerLayer | None = None,
+    kib: PerLayer | None = None,
+    error: PerLayer | None = None,
+    chaining: Chaining | str = Chaining.PARALLEL,
+    debias: bool = True,
+    refit: bool = False,
+    low_rank: float | None = None,
+    input_features: bool = True,
+    solver: Solver | str = Solver.NEWTON,
+    tol: float = 1e-6,
+) -> tuple[nn.Module, ReconstructionReport]:
+    r"""Remove units of a network that the next layer can do without, by linear reconstruction, without training.
+
+    Each layer W is replaced by the M that solves
+
+    .. math:: \min_M \tfrac12 E\|Y - M X\|^2 + \lambda \sum_g \|M_g\|
+
+    from the moments of its inputs X and targets Y over the data; a group is a unit that the layer reads (a feature,
+    the k·k columns of a channel, the H·W columns of a channel behind a flattening). Units with M_g = 0 are cut out
+    of the layers that give them, and the bias becomes b' = E[Y] − M E[X] (Robin & Jain, 2019). Units that several
+    layers read, as in residual networks, are one group in all of them.
+
+    Exactly one of the first five options says how much goes; each takes one number for all layers, or a mapping from
+    layers to numbers that leaves all other layers as they are.
+
+    :param network: linear layers, convolutions, batch normalisation, pooling, flattening, elementwise activations
+        and sums of residual blocks; left as it is.
+    :param loader: yields ``(x, y)``; only x is looked at. One pass for parallel and bottom-up, one a layer else.
+    :param lam: λ.
+    :param lam_ratio: λ/λ_max of each layer, between 0 and 1.
+    :param units: units that a layer may read.
+    :param kib: KiB (1024 bytes) of the whole network at one common λ/λ_max; of each layer in a mapping. Float32
+        weights and biases and the index of kept input features count, before any low-rank factorisation.
+    :param error: relative error of reconstruction that a layer may have, E‖Y − M X‖²/E‖Y‖².
+    :param chaining: see :class:`Chaining`.
+    :param debias: least squares on the kept units in place of the shrunken solution.
+    :param refit: at the end, fit every layer anew by least squares, from the input on, to what it gave in the
+        original network from what it reads now; one more pass over the data a layer.
+    :param low_rank: relative error that a factorisation of each layer into two may have afterwards; it is made where
+        it saves bytes. None for no factorisation.
+    :param input_features: whether features of the network's input may go; the smaller network still takes all of
+        them. Only linear layers can choose features.
+    :param solver: see :class:`Solver`.
+    :param tol: relative duality gap at which a solver stops.
+    :returns: the smaller network in evaluation mode, and the report.
+    :raises ConfigError: for options that do not go together or are out of range.
+    :raises NetworkError: for a network with a part that cannot be reconstructed through, by its name.
+    :raises PruneError: for a size that is out of reach.
+    """
+    chaining, solver = Chaining.named(chaining), Solver.named(solver)
+    if not 0 < tol < 1:
+        raise ConfigError(f"tol is {tol}: give a relative duality gap between 0 and 1")
+    x = _first(loader, network)
+    structure = find_units(network, x.shape[1:])
+    for u in structure.units:
+        if u.of_input and not input_features and not u.pinned:
+            u.pinned = "input_features is off"
+    movable = {u for u in structure.units if not u.pinned}
+    if not movable:
+        raise NetworkError("no layer has inputs that can go: " + "; ".join(f"{u}: {u.pinned}" for u in structure.units))
+    goals = goals_of(structure.units, lam=lam, lam_ratio=lam_ratio, units=units, kib=kib, error=error)
+    original = deepcopy(network).eval()
+    chain = Chain(original, loader, structure, chaining=chaining, debias=debias, solver=solver, tol=tol)
+    whole = isinstance(kib, int | float)
+    outcome = chain.run_within(float(kib)) if whole else chain.run(goals)  # type: ignore[arg-type]
+    if refit:
+        chain.refit(outcome)
+    small = deepcopy(outcome.network)
+    cut_units(small, outcome.kept)
+    report = _report(original, small, structure, outcome)
+    report.method = _words(chaining, debias=debias, refit=refit)
+    report.difference = _proved(outcome.network, small, x)
+    for note in outcome.notes:
+        warnings.warn(note, PyrosparseWarning, stacklevel=2)
+    report.notes = [*outcome.notes, *(f"{u}: all stay, since {u.pinned}" for u in structure.units if u.pinned)]
+    if low_rank is None:
+        return small, report
+    return factorise(small, loader, error=low_rank, report=report)
+
+
+def _first(loader: Batches, network: nn.Module) -> Tensor:
+    """The first batch of inputs, on the network's device."""
+    parameter = next(network.parameters(), None)
+    if parameter is None:
+        raise NetworkError("the network has no parameters: there is nothing to reconstruct")
+    if parameter.is_complex():
+        raise NetworkError("reconstruction works on real networks, and this one has complex parameters")
+    for x, _ in loader:
+        return x.to(parameter.device)
+    raise DataError("the loader yields no example: there are no moments to reconstruct from")
+
+
+@torch.no_grad()
+def _proved(masked: nn.Module, small: nn.Module, x: Tensor) -> float:
+    found = difference(masked.eval(), small.eval(), x)
+    if not found <= _TOLERANCE:
+        raise NetworkError(
+            f"cutting the units changes the outputs by {found:.2g} of the largest: the network does something with "
+            "them that its graph does not show; please report this"
+        )
+    return found
+
+
+def _report(original: nn.Module, small: nn.Module, structure: Structure, outcome: Outcome) -> ReconstructionReport:
+    reads = {layer: u for u in structure.units for layer in u.consumers}
+    gives = {layer: u for u in structure.units for layer in u.producers}
+    rows = []
+    for layer in structure.layers:
+        fit, u = outcome.fits.get(layer, LayerFit()), reads[layer]
+        before, after = original.get_submodule(layer), small.get_submodule(layer)
+        assert isinstance(before.weight, Tensor)
+        outputs = before.weight.shape[0]
+        rows.append(
+            Row(
+                layer,
+                u.count,
+                int(outcome.kept[u].sum()) if u in outcome.kept else u.count,
+                outputs,
+                int(outcome.kept[gives[layer]].sum()) if gives.get(layer) in outcome.kept else outputs,
+                fit.lam,
+                fit.lam / fit.lam_max if fit.lam_max > 0 else 0.0,
+                fit.gap,
+                fit.error,
+                own_bytes(before) / 1024,
+                own_bytes(after) / 1024,
+            )
+        )
+    return ReconstructionReport("", rows, network_bytes(original) / 1024, network_bytes(small) / 1024)
+
+
+def _words(chaining: Chaining, *, debias: bool, refit: bool) -> str:
+    extras = [word for word, asked in (("debiased", debias), ("refitted", refit)) if asked]
+    return ", ".join([f"linear reconstruction, {chaining}", *extras])
