@@ -13,7 +13,7 @@ import shutil
 import statistics
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,10 @@ from pyrosparse.data import TensorLoader
 from pyrosparse.infer import schedules
 
 VALIDATION = 5_000
-C_GRID = (0.5, 1.0, 1.5, 2.0)
+# what a fit does not depend on: it is read back from the cache when one of these is changed
+AFTER_THE_FIT = (
+    "threshold", "tolerance", "next_tolerance", "rounding_epochs", "rounding_lr", "c_grid", "curve_epochs", "aids",
+)  # fmt: skip
 THRESHOLDS = (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0)
 
 
@@ -41,7 +44,8 @@ class Recipe:
     """Everything that a row of a table depends on; written into its JSON.
 
     ``threshold`` is the largest log α that is kept; None lets :func:`pyrosparse.prune` choose it for each seed, within
-    ``tolerance``. ``aids`` says what published rows do not use: pixel shifts, soft labels of a teacher, a cut before
+    ``tolerance``; ``next_tolerance`` is that of the network that a second cycle starts from, where it is another one.
+    ``aids`` says what published rows do not use: pixel shifts, soft labels of a teacher, a cut before
     the fit.
     """
 
@@ -64,7 +68,10 @@ class Recipe:
     freeze_threshold: float = 3.0
     threshold: float | None = None
     tolerance: float = 0.0
+    next_tolerance: float | None = None
     rounding_epochs: int = 16
+    rounding_lr: float = 5e-3
+    c_grid: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
     curve_epochs: int = 2
     precut: tuple[int, ...] = ()
     aids: tuple[str, ...] = ()
@@ -72,10 +79,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a cycle leaves for the next one of the same seed."""
+    """What a cycle leaves for the next one of the same seed, which starts at ``following``."""
 
     dense: nn.Module
     pruned: nn.Module
+    following: nn.Module
     cpu_seconds: float
 
 
@@ -135,8 +143,7 @@ def fit_posterior(
     The checkpoint stays in the cache: a run that died goes on from it, and a fit that is finished is read back when
     only what comes after it is to be done again. Its folder is named after all that the fit depends on.
     """
-    after = ("threshold", "tolerance", "rounding_epochs", "curve_epochs", "aids")
-    parts = {k: v for k, v in asdict(recipe).items() if k not in after}
+    parts = {k: v for k, v in asdict(recipe).items() if k not in AFTER_THE_FIT}
     start = sum(float(p.detach().double().abs().sum()) for p in net.parameters())
     folder = CACHE / f"{name}-{zlib.crc32(json.dumps([parts, start]).encode()):08x}"
     clock = folder / "cpu_seconds.json"
@@ -211,7 +218,7 @@ def run_seed(
     torch.manual_seed(seed)
     taught = data.train if teacher is None else data.train.soften(teacher, weight=recipe.teacher_weight)
     dense = before.dense if before is not None else pretrained(recipe, data)
-    start = before.pruned if before is not None else dense
+    start = before.following if before is not None else dense
     if prepare is not None:
         start = prepare(dense, taught, data, recipe)
     print(f"{name} seed {seed}: dense val {100 * ps.evaluate(dense, data.val).error:.2f} %", flush=True)
@@ -222,11 +229,17 @@ def run_seed(
     cpu = time.process_time()
     threshold = "auto" if recipe.threshold is None else recipe.threshold
     pruned = prune_to(model, guide, original, threshold=threshold, val_loader=data.val, tolerance=recipe.tolerance)
-    rounded, c = round_off(pruned, taught, data, recipe.rounding_epochs)
+    following = pruned
+    if recipe.next_tolerance is not None:
+        options = {"threshold": "auto", "val_loader": data.val, "tolerance": recipe.next_tolerance}
+        following = prune_to(model, guide, original, **options)
+    rounded, c = round_off(
+        pruned, taught, data, epochs=recipe.rounding_epochs, lr=recipe.rounding_lr, grid=recipe.c_grid
+    )
     info = ps.save(path.with_suffix(".psz"), rounded, c=c)
     again = ps.load(path.with_suffix(".psz"))
     seconds = before_fit + fit_seconds + time.process_time() - cpu + (before.cpu_seconds if before else 0.0)
-    spent = Spent(dense, pruned.network, seconds)
+    spent = Spent(dense, pruned.network, following.network, seconds)
     result = {
         "row": name,
         "seed": seed,
@@ -268,7 +281,7 @@ def _held(path: Path, recipe: Recipe) -> Held | None:
     if not path.with_suffix(".pt").exists():
         return None
     held: Held = torch.load(path.with_suffix(".pt"), weights_only=False)  # our own, of this machine
-    return held if held.result["recipe"] == asdict(recipe) else None
+    return held if _same(held.result["recipe"], recipe) else None
 
 
 def _tested(path: Path, held: Held, data: Data) -> dict[str, Any]:
@@ -289,7 +302,13 @@ def finished(recipe: Recipe, seed: int, name: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     result = json.loads(path.read_text())
-    return result if result["recipe"] == json.loads(json.dumps(asdict(recipe))) else None
+    return result if _same(result["recipe"], recipe) else None
+
+
+def _same(written: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether a recipe that was written down is this one; options that came later had their defaults."""
+    then = json.loads(json.dumps(asdict(Recipe(recipe.network)) | dict(written)))
+    return bool(then == json.loads(json.dumps(asdict(recipe))))
 
 
 def pretrained(recipe: Recipe, data: Data) -> nn.Module:
@@ -303,12 +322,14 @@ def prune_to(model: ps.SparseModel, guide: guides.AutoSparse, original: int, **o
     return replace(ps.prune(model, guide, **options), original_parameters=original)
 
 
-def round_off(pruned: ps.Pruned, train: TensorLoader, data: Data, epochs: int) -> tuple[ps.Pruned, float]:
+def round_off(
+    pruned: ps.Pruned, train: TensorLoader, data: Data, *, epochs: int, lr: float, grid: Sequence[float]
+) -> tuple[ps.Pruned, float]:
     """Quantisation-aware ending at the step of the lowest validation error; of equals, the largest step."""
     best: tuple[ps.Pruned, float] | None = None
     lowest = float("inf")
-    for c in C_GRID:
-        rounded = quantise_aware(pruned, train, c=c, epochs=epochs, val_loader=data.val, progress=False)
+    for c in grid:
+        rounded = quantise_aware(pruned, train, c=c, epochs=epochs, lr=lr, val_loader=data.val, progress=False)
         assert rounded.report.error is not None
         print(f"  c {c}: val {100 * rounded.report.error:.2f} %", flush=True)
         if rounded.report.error <= lowest:

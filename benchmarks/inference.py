@@ -1,6 +1,6 @@
 """Milliseconds of inference, pruned against dense, in torch and in ONNX Runtime, with one thread and with two.
 
-The pruned networks are the files of the tables of this folder, read back; all cells are measured in turn, in one process.
+The pruned networks are the files of the tables of this folder, read back; all cells are measured in turn, in one run.
 
     python benchmarks/inference.py [--rounds 7]
 """

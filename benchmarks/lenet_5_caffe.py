@@ -29,7 +29,9 @@ from pyrosparse.pruning.surgery import cut_network
 FIRST = Recipe(
     "lenet_5_caffe",
     epochs=60,
-    rounding_epochs=12,
+    rounding_epochs=36,
+    rounding_lr=1e-2,
+    c_grid=(1.0,),
     curve_epochs=0,
     pretrain_epochs=4,
     shift=1,
@@ -37,7 +39,8 @@ FIRST = Recipe(
     teacher_weight=0.5,
     shrink_every=1,
     peak=1.5,
-    tolerance=0.0005,
+    threshold=0.5,
+    next_tolerance=0.0005,
     precut=(10, 20, 250),
     aids=(
         "pixel shifts of ±1",
@@ -51,7 +54,8 @@ SECOND = replace(
     peak=3.0,
     settle_value=1.5,
     sites=("conv2.weight", "fc1.weight"),
-    tolerance=0.001,
+    threshold=0.5,
+    next_tolerance=None,
     aids=(
         *FIRST.aids[:3],
         "a second fit that starts at the pruned network of the first",

@@ -188,7 +188,7 @@ def run_seed(row: str, seed: int, *, test: bool) -> dict[str, Any]:
     model, guide, history, fit_seconds = fit_groups(dense, taught, data, recipe, path.name)
     cpu = time.process_time()
     pruned = ps.prune(model, guide, threshold="auto", val_loader=data.val, tolerance=recipe.tolerance)
-    rounded, c = round_off(pruned, taught, data, recipe.rounding_epochs)
+    rounded, c = round_off(pruned, taught, data, epochs=recipe.rounding_epochs, lr=1e-2, grid=(1.0, 1.5))
     RESULTS.mkdir(exist_ok=True)
     info = ps.save(path.with_suffix(".psz"), rounded, c=c)
     again = ps.load(path.with_suffix(".psz"))

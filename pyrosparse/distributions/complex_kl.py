@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pyrosparse.distributions.complex_ein import ein
-from pyrosparse.distributions.kl import EPSILON, KLForm, Work, _horner, _split
+from pyrosparse.distributions.kl import EPSILON, KLForm, Work, horner, split
 
 __all__ = [
     "COMPLEX_FORMS",
@@ -55,8 +55,8 @@ def exact(work: Work, value: Tensor, slope: Tensor | None) -> None:
     table = ein(value.dtype, value.device)
     total = torch.add(work.square, work.variance, alpha=1.0 / table.scale, out=work.first)
     q = torch.div(work.square, total, out=work.first)
-    bottom = _horner(table.bottom, q, work.second).mul_(work.variance)
-    _log1p(_horner(table.top, q, value).mul_(work.square).div_(bottom))
+    bottom = horner(table.bottom, q, work.second).mul_(work.variance)
+    _log1p(horner(table.top, q, value).mul_(work.square).div_(bottom))
 
 
 def sigmoid(work: Work, value: Tensor, slope: Tensor | None) -> None:
@@ -96,11 +96,11 @@ class ComplexWeightKL(torch.autograd.Function):
         slope = torch.empty_like(value) if track else None
         pull = torch.empty_like(value) if track and loc is not None else None
         ctx.save_for_backward(loc, slope, pull)
-        values, variances, log_vars = _split(value), _split(variance), _split(log_var)
-        locs = repeat(None) if loc is None else _split(_seen(loc))
-        slopes = repeat(None) if slope is None else _split(slope)
-        pulls = repeat(None) if pull is None else _split(pull)
-        keeps = repeat(None) if keep is None else _split(keep)
+        values, variances, log_vars = split(value), split(variance), split(log_var)
+        locs = repeat(None) if loc is None else split(_seen(loc))
+        slopes = repeat(None) if slope is None else split(slope)
+        pulls = repeat(None) if pull is None else split(pull)
+        keeps = repeat(None) if keep is None else split(keep)
         scratch = value.new_empty((3, values[0].numel()))
         one = value.new_ones(())
         pieces = zip(values, locs, variances, log_vars, slopes, pulls, keeps, strict=False)

@@ -38,10 +38,13 @@ class ComplexLogUniform(TorchDistribution):
     .. math:: KL = \tfrac\rho2\left(\mathrm{Ein}(1/\alpha) + D\right) + \left(\tfrac\rho2 - 1\right)\log\sigma^2
         - \tfrac12\log(1 - |\xi|^2),
 
-    with D = 0 for a circular posterior (see :mod:`pyrosparse.distributions.complex_modulus`); equal to
-    :math:`(\rho-2)\log|\mu| - \log\alpha - \tfrac\rho2\mathrm{Ei}(-1/\alpha) + \tfrac\rho2\gamma`. An improper density has no
-    constant of its own: this one is 0 at :math:`\mu = 0,\ \sigma^2 = 1,\ \xi = 0`, which is alpha = infinity when
-    ``rho=2``. With another ``rho`` the prior favours a scale, and the KL has no lower bound.
+    with D = 0 for a circular posterior (see :mod:`pyrosparse.distributions.complex_modulus`); a circular
+    one's KL equals
+
+    .. math:: (\rho-2)\log|\mu| - \log\alpha - \tfrac\rho2\mathrm{Ei}(-1/\alpha) + \tfrac\rho2\gamma.
+
+    An improper density has no constant of its own: this one is 0 at :math:`\mu = 0,\ \sigma^2 = 1,\ \xi = 0`, which is
+    alpha = infinity when ``rho=2``. With another ``rho`` the prior favours a scale, and the KL has no lower bound.
 
     ``log_prob(w) = -rho/2 log(|w|^2 + 1e-16)``, up to that constant. There is nothing to sample from: ``sample``
     is a **surrogate**, log|w| uniform on [-20, 0] with a uniform phase, which exists so that traces, prototypes and
@@ -113,6 +116,6 @@ def _complex_normal(q: ComplexNormal, p: ComplexLogUniform) -> Tensor:
     if q.relation is not None:
         square, kappa = squared_modulus(q.loc) + EPSILON, squared_modulus(q.relation)
         cosine = squared_projection(q.relation, q.loc) / square
-        shift = relation_term(square / q.sigma2, cosine, kappa)
+        shift = relation_term(q.log_alpha, cosine, kappa)
         value = value + q.kept(0.5 * p.rho * shift - 0.5 * q.rest.log())
     return value.expand(common_shape(q.batch_shape, p.batch_shape))

@@ -77,7 +77,7 @@ class ComplexNormal(TorchDistribution):
     @property
     def arg_constraints(self) -> dict[str, constraints.Constraint]:
         """Constraints of the parameters that there are."""
-        known = {"loc": constraints.real_vector, "log_var": constraints.real}
+        known: dict[str, constraints.Constraint] = {"loc": constraints.real, "log_var": constraints.real}
         return known if self.relation is None else known | {"relation": unit_disc}
 
     def __repr__(self) -> str:
@@ -136,7 +136,7 @@ class ComplexNormal(TorchDistribution):
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         r"""Draw pairs, exactly 0 where not kept.
 
-        Circular: ``mu + sigma (e1 + i e2)/sqrt(2)``. With a relation: ``mu + sigma (p e + q conj(e))``, e ~ CN(0, 1), with
+        Circular: ``mu + sigma (e1 + i e2)/sqrt(2)``. With a relation: ``mu + sigma (p e + q conj(e))``, e ~ CN(0, 1),
         :math:`p = \sqrt{(1+s)/2}`, :math:`q = \xi/2p`, :math:`s = \sqrt{1-|\xi|^2}`: the symmetric square root of the
         covariance, which unlike Cholesky's is smooth at :math:`\xi = -1`.
         """
@@ -154,7 +154,8 @@ class ComplexNormal(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         r"""Log density over the plane, 0 where not kept.
 
-        :math:`-\log\pi\sigma^2 - \tfrac12\log(1-|\xi|^2) - (|d|^2 - \mathrm{Re}\,\bar\xi d^2)/\sigma^2(1-|\xi|^2)`, d = w - mu.
+        .. math:: -\log\pi\sigma^2 - \tfrac12\log(1-|\xi|^2)
+            - \frac{|w-\mu|^2 - \mathrm{Re}\,\bar\xi (w-\mu)^2}{\sigma^2(1-|\xi|^2)}
         """
         if self._validate_args:
             self._validate_sample(value)

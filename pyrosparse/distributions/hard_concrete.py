@@ -79,12 +79,13 @@ class HardConcrete(TorchDistribution):
     @property
     def mean(self) -> Tensor:
         r""":math:`\int_0^1 P(z > t)\,dt`, by Gauss–Legendre quadrature."""
-        return self._integral(lambda t: torch.ones_like(t))
+        return self._integral(torch.ones_like)
 
     @property
     def variance(self) -> Tensor:
         r""":math:`\int_0^1 2t P(z > t)\,dt - (E z)^2`, by the same quadrature."""
-        return self._integral(lambda t: 2.0 * t) - self.mean.square()
+        # of a gate that is all but decided, rounding would leave less than 0
+        return (self._integral(lambda t: 2.0 * t) - self.mean.square()).clamp_min(0.0)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draw; the gradient passes where the gate is neither 0 nor 1."""

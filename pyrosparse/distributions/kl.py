@@ -60,7 +60,7 @@ Form = Callable[[Work, Tensor, Tensor | None], None]
 """Write the KL and, where asked, its pull: dKL/dloc = pull * loc, dKL/dlog_var = -pull * square / 2."""
 
 
-def _horner(coefficients: Horner, x: Tensor, out: Tensor) -> Tensor:
+def horner(coefficients: Horner, x: Tensor, out: Tensor) -> Tensor:
     torch.mul(x, coefficients[0], out=out).add_(coefficients[1])
     for c in coefficients[2:]:
         torch.addcmul(c, out, x, out=out)
@@ -81,11 +81,11 @@ def exact(work: Work, value: Tensor, pull: Tensor | None) -> None:
         q = torch.div(work.square, total, out=work.first)
     else:
         q = torch.div(work.square, total, out=work.second)
-        bottom = _horner(table.pull_bottom, q, value).mul_(total)
-        _horner(table.pull_top, q, pull).div_(bottom)
+        bottom = horner(table.pull_bottom, q, value).mul_(total)
+        horner(table.pull_top, q, pull).div_(bottom)
         q, work = work.second, work._replace(second=work.first)
-    bottom = _horner(table.value_bottom, q, work.second).mul_(work.variance)
-    _half_log1p(_horner(table.value_top, q, value).mul_(work.square).div_(bottom))
+    bottom = horner(table.value_bottom, q, work.second).mul_(work.variance)
+    _half_log1p(horner(table.value_top, q, value).mul_(work.square).div_(bottom))
 
 
 def sigmoid(work: Work, value: Tensor, pull: Tensor | None) -> None:
@@ -113,7 +113,7 @@ def common_shape(first: torch.Size, second: torch.Size) -> torch.Size:
     return first if first == second else torch.broadcast_shapes(first, second)
 
 
-def _split(x: Tensor) -> tuple[Tensor, ...]:
+def split(x: Tensor) -> tuple[Tensor, ...]:
     """Flat, equal pieces of a tensor that stay in a CPU's cache; elsewhere one piece."""
     flat = x.reshape(-1)
     if x.device.type != "cpu" or flat.numel() <= PIECE:
@@ -137,10 +137,10 @@ class WeightKL(torch.autograd.Function):
         value = torch.empty(log_var.shape, dtype=log_var.dtype, device=log_var.device)
         pull = torch.empty_like(value) if track else None
         ctx.save_for_backward(loc, pull)
-        values, variances, log_vars = _split(value), _split(variance), _split(log_var)
-        locs = repeat(None) if loc is None else _split(loc)
-        pulls = repeat(None) if pull is None else _split(pull)
-        keeps = repeat(None) if keep is None else _split(keep)
+        values, variances, log_vars = split(value), split(variance), split(log_var)
+        locs = repeat(None) if loc is None else split(loc)
+        pulls = repeat(None) if pull is None else split(pull)
+        keeps = repeat(None) if keep is None else split(keep)
         scratch = value.new_empty((3, values[0].numel()))
         one, epsilon = value.new_ones(()), value.new_full((), EPSILON)
         for out, mu, var, lv, back, mask in zip(values, locs, variances, log_vars, pulls, keeps, strict=False):
@@ -164,8 +164,8 @@ class WeightKL(torch.autograd.Function):
         of_loc = torch.empty_like(pull)
         half = pull.new_full((), -0.5 * EPSILON)
         constant = grad.numel() > 0 and not any(grad.stride())  # the gradient of a sum: one number
-        grads = repeat(grad[(0,) * grad.dim()]) if constant else _split(grad)
-        pieces = (_split(loc), _split(pull), _split(of_loc), _split(of_log_var), grads)
+        grads = repeat(grad[(0,) * grad.dim()]) if constant else split(grad)
+        pieces = (split(loc), split(pull), split(of_loc), split(of_log_var), grads)
         for mu, back, to_loc, to_log_var, g in zip(*pieces, strict=False):
             torch.mul(back, g, out=to_loc)
             torch.addcmul(half, mu, mu, value=-0.5, out=to_log_var).mul_(to_loc)

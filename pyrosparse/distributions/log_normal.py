@@ -10,6 +10,7 @@ from pyro.distributions import InverseGamma
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import Gamma, constraints, register_kl
+from torch.distributions import InverseGamma as TorchInverseGamma
 from torch.distributions import LogNormal as TorchLogNormal
 from torch.distributions.utils import broadcast_all
 
@@ -141,7 +142,8 @@ def _gamma(q: LogNormal, p: Gamma) -> Tensor:
 
 
 @register_kl(LogNormal, InverseGamma)
-def _inverse_gamma(q: LogNormal, p: InverseGamma) -> Tensor:
+@register_kl(LogNormal, TorchInverseGamma)
+def _inverse_gamma(q: LogNormal, p: InverseGamma | TorchInverseGamma) -> Tensor:
     value = kl_to_inverse_gamma(q.loc, q.log_var, p.concentration, p.rate)
     return q._kept(value.expand(common_shape(q.batch_shape, p.batch_shape)))
 
@@ -152,7 +154,8 @@ def _torch_gamma(q: TorchLogNormal, p: Gamma) -> Tensor:
 
 
 @register_kl(TorchLogNormal, InverseGamma)
-def _torch_inverse_gamma(q: TorchLogNormal, p: InverseGamma) -> Tensor:
+@register_kl(TorchLogNormal, TorchInverseGamma)
+def _torch_inverse_gamma(q: TorchLogNormal, p: InverseGamma | TorchInverseGamma) -> Tensor:
     return _inverse_gamma(_ours(q), p)
 
 

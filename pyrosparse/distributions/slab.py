@@ -58,6 +58,10 @@ class Point(TorchDistribution):
         """Return the weights."""
         return self.value.expand(self._extended_shape(torch.Size(sample_shape)))
 
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Return the weights without a gradient."""
+        return self.rsample(sample_shape).detach()
+
     def log_prob(self, value: Tensor) -> Tensor:
         """0 at the weights, −∞ elsewhere."""
         if self._validate_args:

@@ -91,7 +91,7 @@ class _ComplexConv(_Convolution):
 
     form: ClassVar[Callable[..., Tensor]]
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - torch's signature
         self,
         in_channels: int,
         out_channels: int,
@@ -162,7 +162,7 @@ class _ComplexConvTranspose(_Convolution):
 
     form: ClassVar[Callable[..., Tensor]]
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - torch's signature
         self,
         in_channels: int,
         out_channels: int,

@@ -11,9 +11,9 @@ __all__ = ["ComplexDropout", "ComplexDropout1d", "ComplexDropout2d", "ComplexDro
 
 
 class ComplexDropout(nn.Dropout):
-    """Set complex numbers to 0 with probability p, and scale the others by 1/(1 - p); signature of ``torch.nn.Dropout``.
+    """Set complex numbers to 0 with probability p, and scale the others by 1/(1 - p).
 
-    Both parts go together: ``torch.nn.Dropout`` does not take complex tensors.
+    Both parts go together. The signature is that of ``torch.nn.Dropout``, which does not take complex tensors.
     """
 
     spatial: ClassVar[int] = 0

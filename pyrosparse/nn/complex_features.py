@@ -48,7 +48,7 @@ class ShortTimeFourier(nn.Module):
 
     window: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the order of torch.stft
         self,
         n_fft: int,
         hop_length: int | None = None,

@@ -3,9 +3,9 @@
 Signatures are those of ``torch.nn.functional``, with complex tensors. An argument that overrides torch functions (an
 undrawn weight) is handed to torch's own function, which asks it.
 
-Choice (``benchmarks/complex_forms.py``; one thread, forward and backward, median over shapes, relative to torch's
-native complex operation): a linear map by three real products takes 1.9, by one product of real blocks 2.0, so the
-native one stays; a convolution by real blocks takes 0.7, by three real convolutions 0.9.
+Choice (``benchmarks/complex_forms.py``: one thread, forward and backward, median over shapes, relative to torch's
+native complex operation): a linear map by three real products takes 2.3, by one product of real blocks 2.0, so the
+native one stays; a convolution by real blocks takes 0.8, by three real convolutions 0.9.
 """
 
 from __future__ import annotations
@@ -41,7 +41,18 @@ def as_complex(pairs: Tensor) -> Tensor:
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x W^T + b``, no conjugation; ``(..., in)``, ``(out, in)``, ``(out,)`` to ``(..., out)``."""
+    if torch.onnx.is_in_onnx_export():
+        return _real_products(input, weight, bias)
     return F.linear(input, weight, bias)
+
+
+def _real_products(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Linear map of real and imaginary parts: ONNX has no complex product."""
+    real = F.linear(x.real, weight.real) - F.linear(x.imag, weight.imag)
+    imaginary = F.linear(x.real, weight.imag) + F.linear(x.imag, weight.real)
+    if bias is not None:
+        real, imaginary = real + bias.real, imaginary + bias.imag
+    return torch.complex(real, imaginary)
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -49,7 +60,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     if has_torch_function_variadic(input1, input2, weight, bias):
         return F.bilinear(input1, input2, weight, bias)
     products = (input1.unsqueeze(-1) * input2.unsqueeze(-2)).flatten(-2)
-    return F.linear(products, weight.flatten(1), bias)
+    return linear(products, weight.flatten(1), bias)
 
 
 def _pairs_first(conv: Form, spatial: int, block: Callable[[Tensor], Tensor]) -> Form:

@@ -43,7 +43,9 @@ def fans(weight: Tensor) -> tuple[int, int]:
     """
     shape = weight.shape[:-1]
     if len(shape) < 2 or weight.shape[-1] != 2:
-        raise NetworkError(f"a weight of shape {tuple(weight.shape)} has no fans: give pairs of shape (out, in, ..., 2)")
+        raise NetworkError(
+            f"a weight of shape {tuple(weight.shape)} has no fans: give pairs of shape (out, in, ..., 2)"
+        )
     field = math.prod(shape[2:])
     return shape[1] * field, shape[0] * field
 
@@ -65,7 +67,7 @@ def complex_kaiming_uniform_(
     nonlinearity: str = "leaky_relu",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """He et al. (2015): parts uniform, ``E|w|^2 = gain^2 / fan``; arguments as ``torch.nn.init.kaiming_uniform_``."""
+    """He et al. (2015): parts uniform, ``E|w|^2 = gain^2 / fan``; else as ``torch.nn.init.kaiming_uniform_``."""
     return _uniform_(weight, _kaiming_std(weight, a, mode, nonlinearity), generator)
 
 
@@ -76,7 +78,7 @@ def complex_kaiming_normal_(
     nonlinearity: str = "leaky_relu",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """He et al. (2015): circular Gaussian, ``E|w|^2 = gain^2 / fan``; arguments as ``torch.nn.init.kaiming_normal_``."""
+    """He et al. (2015): circular Gaussian, ``E|w|^2 = gain^2 / fan``; else as ``torch.nn.init.kaiming_normal_``."""
     return _normal_(weight, _kaiming_std(weight, a, mode, nonlinearity), generator)
 
 

@@ -74,7 +74,7 @@ class ComplexBilinear(nn.Module):
 
     bias: nn.Parameter | None
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - torch's signature
         self,
         in1_features: int,
         in2_features: int,

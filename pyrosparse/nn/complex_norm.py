@@ -24,7 +24,7 @@ class _ComplexBatchNorm(nn.Module):
     running_covariance: Tensor | None
     num_batches_tracked: Tensor | None
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - torch's signature
         self,
         num_features: int,
         eps: float = 1e-5,
@@ -150,7 +150,7 @@ class ComplexBatchNorm2d(_ComplexBatchNorm):
 
     on the pair of real and imaginary part, with their 2 by 2 covariance V: the output is circular before
     :math:`\Gamma`. ``weight`` is :math:`\Gamma`, (C, 2, 2), at the start the identity over the root of 2; ``bias`` is
-    :math:`\beta`, (C, 2). ``running_mean`` (C, 2) and ``running_covariance`` (C, 2, 2, unbiased) are used in evaluation.
+    :math:`\beta`, (C, 2). Evaluation uses ``running_mean`` (C, 2) and ``running_covariance`` (C, 2, 2, unbiased).
     The signature is that of ``torch.nn.BatchNorm2d``; ``eps`` is added to the variance of each part.
 
     :param num_features: C.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,36 +45,44 @@ class ComplexAvgPool3d(nn.AvgPool3d):
         return torch.complex(super().forward(input.real), super().forward(input.imag))
 
 
-class _ModulusMaxPool(nn.modules.pooling._MaxPoolNd):
-    """The number of largest modulus in each window; see :class:`ModulusMaxPool2d`."""
-
-    spatial: ClassVar[int]
-    pool: ClassVar[Callable[..., tuple[Tensor, Tensor]]]
-
-    def forward(self, input: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Take one number of each window, and with ``return_indices`` say which."""
-        modulus = squared_modulus(torch.view_as_real(input.detach().resolve_conj()))
-        _, where = type(self).pool(
-            modulus, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, return_indices=True
-        )
-        first = input.dim() - self.spatial
-        out = input.flatten(first).gather(-1, where.flatten(first)).reshape(where.shape)
-        return (out, where) if self.return_indices else out
-
-
-class ModulusMaxPool1d(_ModulusMaxPool):
+class ModulusMaxPool1d(nn.MaxPool1d):
     """The number of largest modulus in each window of ``(N, C, L)``; signature of ``torch.nn.MaxPool1d``."""
 
-    spatial, pool = 1, F.max_pool1d_with_indices
+    def forward(self, input: Tensor) -> Tensor:
+        """Take one number of each window; with ``return_indices`` also say which."""
+        return _largest(self, F.max_pool1d_with_indices, input, 1)
 
 
-class ModulusMaxPool2d(_ModulusMaxPool):
+class ModulusMaxPool2d(nn.MaxPool2d):
     """The number of largest modulus in each window of ``(N, C, H, W)``; signature of ``torch.nn.MaxPool2d``."""
 
-    spatial, pool = 2, F.max_pool2d_with_indices
+    def forward(self, input: Tensor) -> Tensor:
+        """Take one number of each window; with ``return_indices`` also say which."""
+        return _largest(self, F.max_pool2d_with_indices, input, 2)
 
 
-class ModulusMaxPool3d(_ModulusMaxPool):
+class ModulusMaxPool3d(nn.MaxPool3d):
     """The number of largest modulus in each window of ``(N, C, D, H, W)``; signature of ``torch.nn.MaxPool3d``."""
 
-    spatial, pool = 3, F.max_pool3d_with_indices
+    def forward(self, input: Tensor) -> Tensor:
+        """Take one number of each window; with ``return_indices`` also say which."""
+        return _largest(self, F.max_pool3d_with_indices, input, 3)
+
+
+MaxPool = nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d
+
+
+def _largest(module: MaxPool, pool: Callable[..., tuple[Tensor, Tensor]], input: Tensor, spatial: int) -> Any:
+    modulus = squared_modulus(torch.view_as_real(input.detach().resolve_conj()))
+    _, where = pool(
+        modulus,
+        module.kernel_size,
+        module.stride,
+        module.padding,
+        module.dilation,
+        module.ceil_mode,
+        return_indices=True,
+    )
+    first = input.dim() - spatial
+    out = input.flatten(first).gather(-1, where.flatten(first)).reshape(where.shape)
+    return (out, where) if module.return_indices else out

@@ -108,12 +108,8 @@ def _undrawn_scale(distribution: Any) -> UndrawnScale:
     if isinstance(base, LogNormal):
         return UndrawnScale.log_normal(*base.log_moments)
     shape = distribution.batch_shape + distribution.event_shape
-    return UndrawnScale(distribution.rsample, torch.empty(shape, device=_device(base)))
-
-
-def _device(distribution: Any) -> torch.device:
-    """Where a distribution's parameters are."""
-    return next(v.device for v in vars(distribution).values() if isinstance(v, Tensor))
+    parameter = next(v for v in vars(base).values() if isinstance(v, Tensor) and v.is_floating_point())
+    return UndrawnScale(distribution.rsample, parameter.new_empty(shape))
 
 
 def local_reparam(guide: Callable[..., Any] | None = None, *, exclude: Iterable[str] = ()) -> Any:
@@ -122,8 +118,8 @@ def local_reparam(guide: Callable[..., Any] | None = None, *, exclude: Iterable[
     Wrap a *guide* (``local_reparam(guide)``), or use it as a context (``with local_reparam(): guide(x)``).
     Gaussian latent sites then yield an :class:`~pyrosparse.poutine.undrawn.Undrawn` weight, which linear
     operations in the model turn into draws of their outputs. Sites that say ``infer={"per_example": True}`` yield
-    scales of groups that each example draws anew (:class:`~pyrosparse.poutine.scaled.UndrawnScale`). Nothing is patched: other threads and other
-    models see nothing of it.
+    scales of groups that each example draws anew (:class:`~pyrosparse.poutine.scaled.UndrawnScale`). Nothing is
+    patched: other threads and other models see nothing of it.
 
     :param guide: a callable with ``pyro.sample`` statements.
     :param exclude: names or patterns of sites that get a real draw: weights that are used more than once.

@@ -33,6 +33,8 @@ class UndrawnScale(torch.Tensor):
     log_moments: Moments | None
     _sampler: Sampler
     _drawn: Tensor | None
+    _of_examples: Tensor | None
+    _shares: bool
 
     @staticmethod
     def __new__(cls, sampler: Sampler, like: Tensor, log_moments: Moments | None = None) -> UndrawnScale:  # noqa: D102
@@ -40,6 +42,8 @@ class UndrawnScale(torch.Tensor):
         self.log_moments = log_moments
         self._sampler = sampler
         self._drawn = None
+        self._of_examples = None
+        self._shares = False  # whether a factor of several scales is one draw for all of them
         return self
 
     def __init__(self, sampler: Sampler, like: Tensor, log_moments: Moments | None = None) -> None:
@@ -62,10 +66,15 @@ class UndrawnScale(torch.Tensor):
         return self._drawn
 
     def draws(self, batch: int) -> Tensor:
-        """One draw for each example, shape ``(batch, *shape)``; the real draw for all of them once there is one."""
+        """One draw for each example, shape ``(batch, *shape)``; the real draw for all of them once there is one.
+
+        A layer that is used again in the same pass gets the same ones.
+        """
         if self._drawn is not None:
             return self._drawn.expand(batch, *self._drawn.shape)
-        return self._sampler(torch.Size([batch]))
+        if self._of_examples is None or len(self._of_examples) != batch:
+            self._of_examples = self._sampler(torch.Size([batch]))
+        return self._of_examples
 
     @classmethod
     def __torch_function__(
@@ -205,27 +214,46 @@ def _is_log_normal(z: Tensor) -> bool:
     return isinstance(z, UndrawnScale) and z.log_moments is not None and z._drawn is None
 
 
-def _product(a: UndrawnScale, b: UndrawnScale) -> UndrawnScale:
+def _product(a: Any, b: Any) -> UndrawnScale | None:
+    if a is b or not (isinstance(a, UndrawnScale) and isinstance(b, UndrawnScale)):
+        return None
     (m, v), (n, u) = a.log_moments, b.log_moments  # type: ignore[misc]
-    return UndrawnScale.log_normal(m + n, v + u)
+    if m.shape == n.shape and not (a._shares or b._shares):
+        return UndrawnScale.log_normal(m + n, v + u)
+    # the layer's scale is one draw for all groups of an example: their product has no independent elements
+    of_a, of_b = a._sampler, b._sampler
+    ahead_a, ahead_b = [1] * (n.dim() - m.dim()), [1] * (m.dim() - n.dim())
+
+    def sampler(sample_shape: torch.Size) -> Tensor:
+        first = of_a(sample_shape).reshape(*sample_shape, *ahead_a, *m.shape)
+        return first * of_b(sample_shape).reshape(*sample_shape, *ahead_b, *n.shape)
+
+    return _sharing(sampler, (m + n, v + u))
 
 
-def _product_along(z: UndrawnScale, dim: int, keepdim: bool = False) -> UndrawnScale:
+def _product_along(z: UndrawnScale, dim: int, keepdim: bool = False) -> UndrawnScale | None:
+    if z._shares:
+        return None
     m, v = z.log_moments  # type: ignore[misc]
     return UndrawnScale.log_normal(m.sum(dim, keepdim), v.sum(dim, keepdim))
 
 
 def _root(z: UndrawnScale) -> UndrawnScale:
     m, v = z.log_moments  # type: ignore[misc]
-    return UndrawnScale.log_normal(0.5 * m, 0.25 * v)
+    if not z._shares:
+        return UndrawnScale.log_normal(0.5 * m, 0.25 * v)
+    of_z = z._sampler
+    return _sharing(lambda sample_shape: of_z(sample_shape).sqrt(), (0.5 * m, 0.25 * v))
 
 
-def _both(a: Any, b: Any) -> UndrawnScale | None:
-    return _product(a, b) if isinstance(a, UndrawnScale) and isinstance(b, UndrawnScale) else None
+def _sharing(sampler: Sampler, log_moments: Moments) -> UndrawnScale:
+    z = UndrawnScale(sampler, log_moments[0], log_moments)
+    z._shares = True
+    return z
 
 
 _LOG_NORMAL: dict[Any, Callable[..., UndrawnScale | None]] = {
-    **dict.fromkeys((torch.mul, Tensor.mul, Tensor.__mul__), _both),
+    **dict.fromkeys((torch.mul, Tensor.mul, Tensor.__mul__), _product),
     **dict.fromkeys((torch.prod, Tensor.prod), _product_along),
     **dict.fromkeys((torch.sqrt, Tensor.sqrt), _root),
 }

@@ -145,8 +145,11 @@ class Undrawn(torch.Tensor):
     def _turned(self, turn: Callable[[Tensor], Tensor]) -> Undrawn | Tensor:
         if self.drawn:
             return turn(self.draw())
-        turned = type(self)(*map(turn, self.moments), sampler=self._sampler, site=self.site)
-        return self.derive(turned, turn)
+        return self.derive(self._with(*map(turn, self.moments)), turn)
+
+    def _with(self, *moments: Tensor) -> Undrawn:
+        """Another weight of this kind, of the same site."""
+        return Undrawn(*moments, sampler=self._sampler, site=self.site)  # type: ignore[misc, arg-type]
 
     def derive(self, other: Undrawn, turn: Callable[[Tensor], Tensor]) -> Undrawn:
         """Let ``other`` share the draw of this weight, seen through ``turn``."""
@@ -243,6 +246,7 @@ def _reflected_matmul(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs
 
 
 def transpose(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Transpose the moments, so that the weight stays undrawn."""
     if not args or not isinstance(args[0], Undrawn):
         return NotImplemented
     return args[0]._turned(lambda w: func(w, *args[1:], **kwargs))

@@ -78,7 +78,7 @@ def _noisy(mean: Tensor, variance: Tensor, relation: Tensor | None) -> Tensor:
 
 
 class UndrawnComplex(Undrawn):
-    r"""A complex weight :math:`w \sim CN(\mu, \sigma^2, \sigma^2\xi)` that becomes a draw of a linear operation's *output*.
+    r"""A weight :math:`w \sim CN(\mu, \sigma^2, \sigma^2\xi)` of which a linear operation makes a draw of its *output*.
 
     The output of :math:`y = w \star x + b` has mean :math:`\mu \star x + b`, total variance
     :math:`\sigma^2 \star |x|^2` and relation :math:`\sigma^2\xi \star x^2` (Nazarov & Burnaev, "Bayesian sparsification
@@ -111,6 +111,9 @@ class UndrawnComplex(Undrawn):
         mean, variance, *relation = self.moments
         moments = z * mean, of_variance * variance, *(z * z * r for r in relation)
         return type(self)(*moments, sampler=lambda: z * self.draw(), site=self.site)
+
+    def _with(self, *moments: Tensor) -> Undrawn:
+        return type(self)(*moments, sampler=self._sampler, site=self.site)
 
 
 class UndrawnPairs(UndrawnComplex):
@@ -147,19 +150,11 @@ def _contiguous(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapp
 
 
 def _moments(weight: Any) -> tuple[Tensor | None, ...]:
-    """Mean, variance and relation of a weight or bias that is undrawn, a tensor, or absent; None where there is none."""
+    """Mean, variance and relation of a weight or bias that is undrawn, a tensor, or absent; None for what is not."""
     if isinstance(weight, UndrawnComplex):
         lazy = weight._use()
         return (weight.draw(), None, None) if lazy is None else (*lazy, None)[:3]
     return (weight.draw() if isinstance(weight, Undrawn) else weight), None, None
-
-
-def _spread(func: Callable[..., Tensor], inputs: list[Tensor], weight: Tensor | None, bias: Tensor | None, like: Tensor,
-            rest: tuple[Any, ...], options: Mapping[str, Any]) -> Tensor | None:  # fmt: skip
-    """``func`` of second moments; None where neither weight nor bias has them."""
-    if weight is None and bias is None:
-        return None
-    return func(*inputs, torch.zeros_like(like) if weight is None else weight, bias, *rest, **options)
 
 
 def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -172,12 +167,20 @@ def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[s
     bias_mu, bias_sigma2, bias_relation = _moments(given.get("bias"))
     assert mu is not None
     mean = FORMS[func](*inputs, mu, bias_mu, *rest, **options)
-    squares = [_SquaredModulus.apply(x) for x in inputs]
-    variance = _spread(func, squares, sigma2, bias_sigma2, mu.real, rest, options)
+
+    def spread(
+        op: Callable[..., Tensor], square: Any, of_weight: Tensor | None, of_bias: Tensor | None, zero: Tensor
+    ) -> Tensor | None:
+        """``op`` of second moments; None where neither weight nor bias has them."""
+        if of_weight is None and of_bias is None:
+            return None
+        of_weight = torch.zeros_like(zero) if of_weight is None else of_weight
+        return op(*map(square, inputs), of_weight, of_bias, *rest, **options)
+
+    variance = spread(func, _SquaredModulus.apply, sigma2, bias_sigma2, mu.real)
     if variance is None:
         return mean
-    products = [] if relation is None and bias_relation is None else [x * x for x in inputs]
-    return _noisy(mean, variance, _spread(FORMS[func], products, relation, bias_relation, mu, rest, options))
+    return _noisy(mean, variance, spread(FORMS[func], torch.square, relation, bias_relation, mu))
 
 
 def _matmul(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

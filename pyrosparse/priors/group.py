@@ -61,7 +61,7 @@ class GroupPrior(Prior):
     def __init__(self, *, individual: Prior | None, groups: Groups | str, per_example: bool) -> None:
         super().__init__()
         name = type(self).__name__
-        if groups not in set(Groups):
+        if groups not in list(Groups):
             raise PriorError(f"{name}: groups={groups!r} is unknown{nearest(str(groups), [g.value for g in Groups])}")
         if individual is not None and (not isinstance(individual, Prior) or isinstance(individual, GroupPrior)):
             raise PriorError(
@@ -85,10 +85,18 @@ class GroupPrior(Prior):
     def check(self, layer: str, module: nn.Module) -> None:  # noqa: D102
         super().check(layer, module)
         self.individual.check(layer, module)
-        if self.groups is Groups.INPUT and getattr(module, "groups", 1) != 1:
+        if getattr(module, "groups", 1) == 1:
+            return
+        transposed = axes(module)[0] == 1
+        if self.groups is Groups.INPUT and not transposed:
             raise PriorError(
                 f"prior {type(self).__name__} on layer {layer!r}: in a grouped convolution an input channel is not an "
                 "axis of the weight; use groups='output', or exclude the layer"
+            )
+        if self.groups in {Groups.OUTPUT, Groups.AUTO} and transposed:
+            raise PriorError(
+                f"prior {type(self).__name__} on layer {layer!r}: in a grouped transposed convolution an output "
+                "channel is not an axis of the weight; use groups='input', or exclude the layer"
             )
 
     def count(self, shape: torch.Size) -> torch.Size:
@@ -147,7 +155,7 @@ class GroupHorseshoe(GroupPrior):
     Scott, 2010).
 
     :param global_scale: :math:`\tau_0`: the smaller, the fewer groups the prior expects.
-    :raises PriorError: unless it is positive.
+    :raises PriorError: unless it is between 1e-18 and 1e18.
     """
 
     _tau: Tensor
@@ -161,8 +169,11 @@ class GroupHorseshoe(GroupPrior):
         per_example: bool = True,
     ) -> None:
         super().__init__(individual=individual, groups=_of_groups(self, groups), per_example=per_example)
-        if not is_positive(global_scale):
-            raise PriorError(f"GroupHorseshoe: global_scale is {global_scale!r}; give a positive number such as 1e-5")
+        # its square and the inverse of that are numbers in single precision
+        if not (is_positive(global_scale) and 1e-18 <= global_scale <= 1e18):
+            raise PriorError(
+                f"GroupHorseshoe: global_scale is {global_scale!r}; give a number between 1e-18 and 1e18, such as 1e-5"
+            )
         self.global_scale = float(global_scale)
         self.register_buffer("_tau", torch.tensor(self.global_scale), persistent=False)
 

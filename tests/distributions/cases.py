@@ -17,6 +17,7 @@ from pyrosparse.distributions import (
     ComplexNormal,
     DropoutNormal,
     LogUniform,
+    WeightDecay,
 )
 
 
@@ -100,6 +101,12 @@ CASES = [
         st.norm.entropy(0, TAU**-0.5),
         lambda w: st.norm.cdf(w, 0, TAU**-0.5),
     ),
+    Case(
+        "WeightDecay",
+        lambda: WeightDecay(tensor(TAU)),
+        lambda w: -0.5 * TAU * w**2,
+        cdf=lambda w: st.norm.cdf(w, 0, TAU**-0.5),
+    ),
 ]
 
 # complex numbers as real pairs: values (..., 4, 2), and everything that is of one weight (4,)
@@ -115,7 +122,10 @@ def covariance(relation: np.ndarray) -> np.ndarray:
 
 
 def complex_logpdf(w: np.ndarray, mean: np.ndarray, covariances: np.ndarray) -> np.ndarray:
-    parts = [st.multivariate_normal(m, c).logpdf(w[..., i, :]) for i, (m, c) in enumerate(zip(mean, covariances, strict=True))]
+    parts = [
+        st.multivariate_normal(m, c).logpdf(w[..., i, :])
+        for i, (m, c) in enumerate(zip(mean, covariances, strict=True))
+    ]
     return np.stack(parts, -1)
 
 

@@ -1,0 +1,185 @@
+"""Activations, pooling, dropout, casts and transforms against numpy and torch's real modules."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pyrosparse.nn as psnn
+from pyrosparse.errors import DataError, NetworkError
+
+
+def complex_randn(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.complex64)
+
+
+def test_activations_follow_their_formulas() -> None:
+    x = torch.cat([complex_randn(500), torch.tensor([0, 1, -1, 1j, -1j, 1 + 1j])])
+    z = x.numpy()
+    modulus = np.where(z == 0, 1, np.abs(z))
+    cases: list[tuple[nn.Module, np.ndarray]] = [
+        (psnn.CReLU(), np.maximum(z.real, 0) + 1j * np.maximum(z.imag, 0)),
+        (psnn.ZReLU(), np.where((z.real > 0) & (z.imag > 0), z, 0)),
+        (psnn.Cardioid(), 0.5 * (1 + z.real / modulus) * z),
+        (psnn.ModReLU(init=-0.4), np.maximum(np.abs(z) - 0.4, 0) * z / modulus),
+        (psnn.Modulus(), np.abs(z)),
+        (psnn.RealPart(), z.real),
+        (psnn.ImaginaryPart(), z.imag),
+    ]
+    for module, expected in cases:
+        np.testing.assert_allclose(module(x).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "module", [psnn.CReLU(), psnn.ZReLU(), psnn.Cardioid(), psnn.ModReLU(init=0.2), psnn.Modulus()]
+)
+def test_gradients_at_zero_are_finite(module: nn.Module) -> None:
+    x = torch.zeros(3, dtype=torch.complex64, requires_grad=True)
+    module(x).abs().square().sum().backward()
+    assert x.grad is not None and x.grad.isfinite().all()
+
+
+def test_modrelu_has_a_threshold_for_each_channel() -> None:
+    layer = psnn.ModReLU(3)
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor([-10.0, 0.0, 1.0]))
+    for shape in ((2, 3), (2, 3, 4), (2, 3, 4, 5)):
+        x = complex_randn(*shape)
+        out = layer(x)
+        assert not out[:, 0].any()
+        torch.testing.assert_close(out[:, 1], x[:, 1])
+        torch.testing.assert_close(out[:, 2].abs(), x[:, 2].abs() + 1)
+        torch.testing.assert_close(out[:, 2].angle(), x[:, 2].angle(), rtol=1e-4, atol=1e-4)
+    assert layer(complex_randn(3)).shape == (3,)
+
+
+def test_phase_shift() -> None:
+    layer = psnn.PhaseShift((3, 1))
+    x = complex_randn(2, 3, 4)
+    torch.testing.assert_close(layer(x), x)
+    with torch.no_grad():
+        layer.phase.copy_(torch.tensor([[0.0], [np.pi / 2], [np.pi]]))
+    torch.testing.assert_close(layer(x), x * torch.tensor([[1], [1j], [-1]]), rtol=1e-5, atol=1e-6)
+    assert psnn.PhaseShift(5).phase.shape == (5,)
+
+
+POOLS = {
+    "1d": (1, {"kernel_size": 3, "stride": 2, "padding": 1}),
+    "1d ceil": (1, {"kernel_size": 2, "ceil_mode": True}),
+    "2d": (2, {"kernel_size": (3, 2), "stride": 2, "padding": 1}),
+    "3d": (3, {"kernel_size": 2}),
+}
+
+
+@pytest.mark.parametrize("case", POOLS)
+@pytest.mark.parametrize("batched", [True, False])
+def test_average_pools_of_the_parts(case: str, batched: bool) -> None:
+    dims, options = POOLS[case]
+    x = complex_randn(*([2] if batched else []), 3, *[7] * dims)
+    ours, theirs = (getattr(m, f"{p}AvgPool{dims}d")(**options) for m, p in ((psnn, "Complex"), (nn, "")))
+    torch.testing.assert_close(ours(x), torch.complex(theirs(x.real), theirs(x.imag)))
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("case", POOLS)
+@pytest.mark.parametrize("batched", [True, False])
+def test_the_largest_modulus_is_taken(case: str, batched: bool, dilation: int) -> None:
+    dims, options = POOLS[case]
+    options = {**options, "dilation": dilation}
+    x = complex_randn(*([2] if batched else []), 3, *[7] * dims)
+    pool = getattr(psnn, f"ModulusMaxPool{dims}d")(**options)
+    twin = getattr(nn, f"MaxPool{dims}d")(**options, return_indices=True)
+    modulus, where = twin(x.abs())
+    torch.testing.assert_close(pool(x).abs(), modulus)
+    out, indices = getattr(psnn, f"ModulusMaxPool{dims}d")(**options, return_indices=True)(x)
+    assert torch.equal(indices, where)
+    torch.testing.assert_close(out, pool(x))
+    assert np.isin(out.numpy(), x.numpy()).all()
+
+
+def test_pooling_passes_gradients_to_what_it_took() -> None:
+    x = torch.tensor([[[1.0, 3j, -2, 0.5]]], dtype=torch.complex64, requires_grad=True)
+    psnn.ModulusMaxPool1d(2)(x).sum().abs().backward()
+    assert x.grad is not None
+    assert (x.grad != 0).tolist() == [[[False, True, True, False]]]
+
+
+@pytest.mark.parametrize(
+    "kind", [psnn.ComplexDropout, psnn.ComplexDropout1d, psnn.ComplexDropout2d, psnn.ComplexDropout3d]
+)
+def test_dropout(kind: type[psnn.ComplexDropout]) -> None:
+    dims = kind.spatial
+    x = complex_randn(400, 50, *[2] * dims)
+    layer = kind(0.3)
+    out = layer(x)
+    dropped = out == 0
+    torch.testing.assert_close(out[~dropped], x[~dropped] / 0.7)
+    channels = dropped.flatten(2) if dims else dropped.unsqueeze(-1)
+    assert torch.equal(channels.all(-1), channels.any(-1))  # a channel goes as a whole
+    share = float(channels.any(-1).float().mean())
+    assert abs(share - 0.3) < 5 * (0.21 / 20_000) ** 0.5
+    assert layer.eval()(x) is x
+    assert kind(0.0)(x) is x
+    y = x.clone()
+    assert kind(1.0, inplace=True)(y) is y and not y.any()
+    assert not layer(x[0] * 0).any() and layer.train()(x[0]).shape == x[0].shape
+
+
+def test_to_complex() -> None:
+    x = torch.arange(24.0).reshape(2, 4, 3)
+    a, b = x[:, 0::2], x[:, 1::2]
+    torch.testing.assert_close(psnn.ToComplex()(x), x + 0j)
+    torch.testing.assert_close(psnn.ToComplex("interleaved", dim=1)(x), torch.complex(a, b))
+    torch.testing.assert_close(psnn.ToComplex("interleaved", dim=-2)(x), torch.complex(a, b))
+    torch.testing.assert_close(psnn.ToComplex("concatenated", dim=1)(x), torch.complex(x[:, :2], x[:, 2:]))
+    torch.testing.assert_close(
+        psnn.ToComplex("interleaved")(x[..., :2]), torch.view_as_complex(x[..., None, :2].contiguous())
+    )
+    z = x + 1j
+    assert psnn.ToComplex()(z) is z
+    assert psnn.ToComplex()(x.double()).dtype == torch.complex128
+    assert repr(psnn.ToComplex("interleaved", dim=1)) == "ToComplex('interleaved', dim=1)"
+    with pytest.raises(NetworkError, match="'real', 'interleaved', 'concatenated'"):
+        psnn.ToComplex("pairs")
+    with pytest.raises(DataError, match=r"axis -1 .*\(2, 4, 3\).*odd"):
+        psnn.ToComplex("interleaved")(x)
+    with pytest.raises(DataError, match=r"not torch\.int64"):
+        psnn.ToComplex()(torch.arange(3))
+    with pytest.raises(DataError, match=r"not torch\.complex64"):
+        psnn.ToComplex("concatenated")(z)
+
+
+def test_fourier_features() -> None:
+    x = torch.randn(2, 3, 4, 5)
+    expected = np.fft.fftshift(np.fft.fft2(x.numpy(), norm="ortho"), (-2, -1))
+    np.testing.assert_allclose(psnn.FourierFeatures2d()(x).numpy(), expected, atol=1e-5)
+    plain = psnn.FourierFeatures2d(norm="backward", shift=False)(x + 0j)
+    np.testing.assert_allclose(plain.numpy(), np.fft.fft2(x.numpy()), atol=1e-4)
+    with pytest.raises(NetworkError, match="norm='unit'"):
+        psnn.FourierFeatures2d(norm="unit")
+
+
+def test_short_time_fourier() -> None:
+    x = torch.randn(2, 3, 64)
+    layer = psnn.ShortTimeFourier(16, 8, 12)
+    out = layer(x)
+    assert out.shape == (2, 3, 9, 9)
+    window = torch.hann_window(12)
+    one = torch.stft(x[1, 2], 16, 8, 12, window=window, return_complex=True)
+    torch.testing.assert_close(out[1, 2], one)
+    # a frame is the transform of a windowed piece of the signal
+    frame = x[0, 0, 16 - 8 : 16 + 8].clone()
+    frame[2:14] *= window
+    frame[:2] = frame[14:] = 0
+    np.testing.assert_allclose(out[0, 0, :, 2].numpy(), np.fft.rfft(frame.numpy()), atol=1e-5)
+    assert layer(x[0, 0]).shape == (9, 9)
+    whole = psnn.ShortTimeFourier(16, window=torch.ones(16), center=False, onesided=False)
+    assert whole(x).shape == (2, 3, 16, 13)
+    assert whole.hop_length == 4
+    assert layer.double()(x.double()).dtype == torch.complex128
+    with pytest.raises(NetworkError, match="win_length=20"):
+        psnn.ShortTimeFourier(16, win_length=20)
+    with pytest.raises(NetworkError, match=r"shape \(3,\)"):
+        psnn.ShortTimeFourier(16, window=torch.ones(3))

@@ -1,0 +1,133 @@
+"""Complex batch normalisation against whitening with numpy's matrix square root, and torch's bookkeeping."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from torch import Tensor, nn
+
+import pyrosparse.nn as psnn
+from pyrosparse.errors import NetworkError
+from pyrosparse.nn.complex_norm import inverse_root
+
+
+def skewed(*shape: int) -> Tensor:
+    """Far from circular: correlated parts of different sizes, and a mean."""
+    a, b = torch.randn(*shape, dtype=torch.float64), torch.randn(*shape, dtype=torch.float64)
+    return torch.complex(3 * a + 1, a - 0.5 * b - 2)
+
+
+CASES = {"(N, C)": (psnn.ComplexBatchNorm1d, (40, 3)), "1d": (psnn.ComplexBatchNorm1d, (10, 3, 7)),
+         "2d": (psnn.ComplexBatchNorm2d, (10, 3, 4, 5)), "3d": (psnn.ComplexBatchNorm3d, (6, 3, 4, 2, 3))}  # fmt: skip
+
+
+def pairs(x: Tensor, channel: int) -> np.ndarray:
+    """One channel as (values, 2)."""
+    return torch.view_as_real(x.detach()).transpose(0, 1)[channel].reshape(-1, 2).numpy()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_whitens_with_the_matrix_square_root(case: str) -> None:
+    kind, shape = CASES[case]
+    layer, x = kind(3, dtype=torch.float64), skewed(*shape)
+    with torch.no_grad():
+        layer.weight.normal_()
+        layer.bias.normal_()
+    out = layer(x)
+    assert out.shape == x.shape
+    for c in range(3):
+        values = pairs(x, c)
+        covariance = np.cov(values.T, bias=True) + layer.eps * np.eye(2)
+        whitened = (values - values.mean(0)) @ np.linalg.inv(scipy.linalg.sqrtm(covariance)).T
+        expected = whitened @ layer.weight[c].detach().numpy().T + layer.bias[c].detach().numpy()
+        np.testing.assert_allclose(pairs(out, c), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_output_is_circular_with_unit_power() -> None:
+    out = psnn.ComplexBatchNorm2d(3, dtype=torch.float64)(skewed(10, 3, 4, 5))
+    for c in range(3):
+        np.testing.assert_allclose(np.cov(pairs(out, c).T, bias=True), 0.5 * np.eye(2), atol=1e-4)
+        np.testing.assert_allclose(pairs(out, c).mean(0), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.7, None])
+def test_running_moments_follow_torch(momentum: float | None) -> None:
+    """The covariance's diagonal is the running variance of the parts, as torch keeps it."""
+    layer = psnn.ComplexBatchNorm2d(3, momentum=momentum, dtype=torch.float64)
+    twins = [nn.BatchNorm2d(3, momentum=momentum, dtype=torch.float64) for _ in range(2)]
+    for twin in twins:
+        assert twin.running_var is not None
+        twin.running_var.fill_(0.5)
+    batches = [skewed(10, 3, 4, 5) + i for i in range(3)]
+    for x in batches:
+        layer(x)
+        twins[0](x.real)
+        twins[1](x.imag)
+    assert layer.num_batches_tracked.item() == 3
+    for part, twin in enumerate(twins):
+        torch.testing.assert_close(layer.running_mean[:, part], twin.running_mean)
+        torch.testing.assert_close(layer.running_covariance[:, part, part], twin.running_var)
+    if momentum is None:
+        crossed = np.mean([np.cov(pairs(x, 1).T)[0, 1] for x in batches])
+        assert layer.running_covariance[1, 0, 1].item() == pytest.approx(crossed)
+
+
+def test_evaluation_uses_the_running_moments_of_its_own() -> None:
+    layer = psnn.ComplexBatchNorm1d(3, momentum=1.0, dtype=torch.float64)
+    x = skewed(5000, 3)
+    expected = layer(x)
+    before = layer.running_mean.clone()
+    layer.eval()
+    torch.testing.assert_close(layer(x), expected, rtol=1e-3, atol=1e-3)
+    one = layer(x[:1])
+    torch.testing.assert_close(one, layer(x)[:1])
+    assert torch.equal(layer.running_mean, before)
+
+
+def test_without_running_moments_evaluation_uses_the_batch() -> None:
+    layer = psnn.ComplexBatchNorm1d(3, track_running_stats=False, affine=False, dtype=torch.float64)
+    x = skewed(50, 3)
+    assert not layer.state_dict()
+    torch.testing.assert_close(layer(x), layer.eval()(x))
+    layer.reset_parameters()
+
+
+def test_reset() -> None:
+    layer = psnn.ComplexBatchNorm1d(3)
+    layer(skewed(50, 3).to(torch.complex64))
+    layer.reset_parameters()
+    fresh = psnn.ComplexBatchNorm1d(3)
+    for key, value in fresh.state_dict().items():
+        assert torch.equal(layer.state_dict()[key], value)
+
+
+def test_a_constant_batch_is_finite() -> None:
+    layer, x = psnn.ComplexBatchNorm1d(2), torch.full((8, 2), 1 + 1j).requires_grad_()
+    out = layer(x)
+    out.abs().square().sum().backward()
+    assert x.grad is not None and x.grad.isfinite().all()
+    assert out.abs().max() < 1e-3
+
+
+def test_bad_batches_are_refused() -> None:
+    layer = psnn.ComplexBatchNorm1d(3)
+    with pytest.raises(NetworkError, match=r"more than one value.*\(1, 3\).*eval"):
+        layer(skewed(1, 3).to(torch.complex64))
+    with pytest.raises(NetworkError, match="2 or 3 axes, and this one has 4"):
+        layer(skewed(1, 3, 2, 2).to(torch.complex64))
+
+
+def test_inverse_root() -> None:
+    a = torch.randn(20, 2, 2, dtype=torch.float64)
+    v = (a @ a.mT + 0.01 * torch.eye(2)).requires_grad_()
+    root = inverse_root(v)
+    torch.testing.assert_close(root @ v @ root, torch.eye(2, dtype=torch.float64).expand(20, 2, 2))
+    assert torch.autograd.gradcheck(lambda m: inverse_root(m @ m.mT + torch.eye(2)), (a.requires_grad_(),))
+
+
+def test_printing() -> None:
+    assert repr(psnn.ComplexBatchNorm2d(3, affine=False)) == (
+        "ComplexBatchNorm2d(3, eps=1e-05, momentum=0.1, affine=False, track_running_stats=True)"
+    )
