@@ -89,6 +89,8 @@ def curve(network: str, rows: dict[str, str]) -> list[str]:
         for path in sorted(RESULTS.glob(f"{network}-{row}-seed*.json")):
             points = sorted(json.loads(path.read_text())["curve"], key=lambda p: p["bytes"])
             points = [p for p in points if p["val_error"] is not None]
+            if not points:
+                continue
             xs, ys = [p["bytes"] for p in points], [100 * p["val_error"] for p in points]
             axes.plot(xs, ys, "o-", color=colour, markersize=3, linewidth=1, label=label)
             label, drawn = None, True
@@ -102,6 +104,88 @@ def curve(network: str, rows: dict[str, str]) -> list[str]:
     name = f"{network}-curve.svg"
     figure.savefig(RESULTS / name, metadata={"Date": None})
     return ["", f"![validation error against file bytes, one line a seed](results/{name})"]
+
+
+def verdicts(claims: list[dict[str, Any]], scale: str = "{:.2f}") -> list[str]:
+    """What was asked, what was measured, and whether it is met."""
+    lines = []
+    for claim in claims:
+        met = "met" if claim["met"] else "**not met**"
+        lines.append(f"- {claim['claim']}: asked {scale.format(claim['asked'])}, measured "
+                     f"{scale.format(claim['measured'])}: {met}.")  # fmt: skip
+    return lines
+
+
+def whole_units() -> list[str]:
+    """Table of the group methods, one row each, with the four rates."""
+    found = [
+        r for r in (read(p.stem) for p in sorted(RESULTS.glob("lenet_groups-*.json")) if "-seed" not in p.stem) if r
+    ]
+    if not found:
+        return []
+    lines = [
+        "## Whole units",
+        "",
+        "*dense* is weights over weights of the smaller dense network; *bits* counts these at",
+    ]
+    lines += ["the bits of each layer's posterior precision, an estimate.", ""]
+    lines += ["| row | params | dense | bits | file | test error % | aids |", "|---|---|---|---|---|---|---|"]
+    notes = []
+    for result in found:
+        rates = [spread(result["rates"][key]) for key in ("params", "dense", "bits", "file")]
+        cells = (result["row"], *rates, spread(result["test_error"], 2, 100), "; ".join(result["aids"]) or "none")
+        lines.append("| " + " | ".join(cells) + " |")
+        notes += verdicts([c | {"claim": f"{result['row']}, {c['figure']}"} for c in result["verdict"]], "{:.0f}")
+    return [*lines, "", *notes, ""]
+
+
+def group_steps() -> list[str]:
+    """Table of the group methods' step times."""
+    result = read("step_time_groups")
+    if result is None:
+        return []
+    lines = ["## Step time of the group methods, LeNet-300-100", "", "| variant | ms a step | of deterministic |"]
+    lines += ["|---|---|---|"]
+    lines += [f"| {k} | {v:.2f} | {result['of_deterministic'][k]:.2f} |" for k, v in result["ms"].items()]
+    return [*lines, "", *verdicts(result["verdict"]), ""]
+
+
+def inference() -> list[str]:
+    """Table of inference times."""
+    result = read("inference")
+    if result is None:
+        return []
+    lines = ["## Inference, pruned against dense", ""]
+    lines += ["| network | engine | threads | batch | ms | times faster than dense |", "|---|---|---|---|---|---|"]
+    for row in result["rows"]:
+        name = f"{row['network']}, {row['row']}"
+        cells = (
+            name,
+            row["engine"],
+            str(row["threads"]),
+            f"{row['batch']:,}",
+            f"{row['ms']:.3f}",
+            f"{row['faster']:.1f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def reconstructions() -> list[str]:
+    """Table of linear reconstruction."""
+    found = {name: read(f"reconstruction-{name}") for name in ("lenet_300_100", "lenet_5_caffe")}
+    lines = []
+    for name, result in found.items():
+        for row, figure in (result or {"medians": {}})["medians"].items():
+            asked = figure.get("asked")
+            said = "" if asked is None else f"≤ {asked['kib']:g} KiB, ≤ {100 * asked['error']:.2f} %"
+            met = "" if asked is None else "met" if figure["met"] else "**not met**"
+            cells = (name, row, f"{figure['kib']:.1f}", f"{100 * figure['test_error']:.2f}", said, met)
+            lines.append("| " + " | ".join(cells) + " |")
+    if not lines:
+        return []
+    head = ["## Linear reconstruction, MNIST", "", "| network | row | KiB | test error % | asked | |"]
+    return [*head, "|---|---|---|---|---|---|", *lines, ""]
 
 
 def steps(name: str, title: str) -> list[str]:
@@ -130,6 +214,7 @@ def main() -> None:
     lines += ["## MNIST, LeNet-300-100", "", *compression("lenet_300_100", small), *curve("lenet_300_100", small), ""]
     lines += ["## MNIST, LeNet-5-Caffe", "", *compression("lenet_5_caffe", conv), *curve("lenet_5_caffe", conv), ""]
     lines += steps("step_time", "Step time, LeNet-300-100")
+    lines += [*whole_units(), *group_steps(), *inference(), *reconstructions()]
     demo = read("demo")
     if demo:
         m = demo["median"]
