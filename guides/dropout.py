@@ -93,7 +93,9 @@ class DropoutFamily(NormalFamily):
         self.log_var = nn.Parameter(torch.full_like(weight, log_var))
 
     def elements(self) -> DropoutNormal:  # noqa: D102
-        return DropoutNormal(self.loc, self.log_var, keep=self.frozen)
+        # a step of the optimiser may have left it above the cap
+        log_var = self.log_var if self.max_std is None else self.log_var.clamp(max=2.0 * math.log(self.max_std))
+        return DropoutNormal(self.loc, log_var, keep=self.frozen)
 
     @torch.no_grad()
     def cap(self) -> None:  # noqa: D102
