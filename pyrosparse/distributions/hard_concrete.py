@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.distributions import constraints, register_kl
 
 from pyrosparse.distributions.kl import common_shape
@@ -18,6 +19,27 @@ __all__ = ["BETA", "GAMMA", "ZETA", "HardConcrete", "L0Prior"]
 
 BETA, GAMMA, ZETA = 2.0 / 3.0, -0.1, 1.1
 """Temperature and stretch of Louizos, Welling & Kingma (2018)."""
+
+
+class _Stretched(torch.autograd.Function):
+    """The gate of logistic noise, with its gradient in one pass: there is none where the gate is 0 or 1."""
+
+    @staticmethod
+    def forward(ctx: Any, log_alpha: Tensor, noise: Tensor) -> Tensor:
+        s = noise.add_(log_alpha).div_(BETA).sigmoid_()
+        # ds/dlog α = s(1 − s)/β, times the stretch
+        slope = torch.addcmul(s, s, s, value=-1.0).mul_((ZETA - GAMMA) / BETA)
+        z = s.mul_(ZETA - GAMMA).add_(GAMMA)
+        slope.mul_((z > 0.0) & (z < 1.0))
+        ctx.shape = log_alpha.shape
+        ctx.save_for_backward(slope)
+        return z.clamp_(0.0, 1.0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return (grad_outputs[0] * slope).sum_to_size(ctx.shape), None
 
 
 class HardConcrete(TorchDistribution):
@@ -91,9 +113,8 @@ class HardConcrete(TorchDistribution):
         """Draw; the gradient passes where the gate is neither 0 nor 1."""
         shape = self._extended_shape(torch.Size(sample_shape))
         eps = torch.finfo(self.log_alpha.dtype).eps
-        u = torch.rand(shape, dtype=self.log_alpha.dtype, device=self.log_alpha.device).clamp_(eps, 1.0 - eps)
-        s = torch.sigmoid((torch.logit(u) + self.log_alpha) / BETA)
-        return self._kept((s * (ZETA - GAMMA) + GAMMA).clamp(0.0, 1.0))
+        noise = torch.rand(shape, dtype=self.log_alpha.dtype, device=self.log_alpha.device).clamp_(eps, 1.0 - eps)
+        return self._kept(_Stretched.apply(self.log_alpha, noise.logit_()))
 
     def cdf(self, value: Tensor) -> Tensor:
         """Distribution function, with steps at 0 and 1."""
