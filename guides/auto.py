@@ -37,7 +37,8 @@ class AutoSparse(nn.Module):
     """Mean-field guide: each site gets the posterior family that its prior calls for.
 
     The means start at the weights of the network that the model was made from, so hand a pre-trained
-    network to the model to start from it.
+    network to the model to start from it (L0 gates start half open, or as their ``drop_rate`` says, and with them the
+    means).
 
     :param model: a model with priors on its weights.
     :param log_var: initial log variance of each weight; −6 trains fast from a pre-trained network, −10 is

@@ -41,7 +41,13 @@ def fingerprint(settings: FitSettings, model: SparseModel, guide: AutoSparse, *,
     for site, schedule in settings.schedules_of(model.sites).items():
         found[f"KL schedule of {site}"] = _samples(schedule)
         found[f"prior of {site}"] = _described(model.prior_of(site))
-        found[f"family of {site}"] = type(guide.families[site]).__name__
+        family = guide.families[site]
+        found[f"family of {site}"] = type(family).__name__
+        if len(family.sites) > 1:  # with scales: what only these read
+            found["lr_scale"] = settings.scale_rate
+            found[f"criterion of {site}"] = str(getattr(family, "criterion", ""))
+        if getattr(family, "max_std", None) is not None:
+            found[f"max_std of {site}"] = family.max_std
     found["likelihood"] = _described(model.likelihood)
     return found
 
@@ -78,7 +84,8 @@ def _described(module: nn.Module) -> str:
     }
     buffers = {k: _number_or_sum(v) for k, v in module.named_buffers()}
     learned = {k: "learned" for k, _ in module.named_parameters()}
-    words = ", ".join(f"{k}={v!r}" for k, v in {**plain, **buffers, **learned}.items())
+    parts_of_it = {k: _described(v) for k, v in module.named_children()}
+    words = ", ".join(f"{k}={v!r}" for k, v in {**plain, **buffers, **learned, **parts_of_it}.items())
     return f"{type(module).__name__}({words})"
 
 

@@ -25,7 +25,7 @@ from pyrosparse.infer.elbo import SparseELBO
 from pyrosparse.infer.evaluate import Batches, Metrics, evaluate_function, written
 from pyrosparse.infer.fingerprint import fingerprint
 from pyrosparse.infer.optimizer import adam, scale_learning_rates
-from pyrosparse.infer.pair import check_pair
+from pyrosparse.infer.pair import check_pair, tied_sites
 from pyrosparse.infer.progress import Bar
 from pyrosparse.infer.record import Remaining
 from pyrosparse.infer.schedules import Schedule
@@ -94,8 +94,9 @@ class _Run:
         # a family's scales follow the schedule of its weight
         by_weight = _own(settings.schedules_of(model.sites))
         self.schedules = {name: by_weight[site] for site, family in guide.families.items() for name in family.sites}
-        # independent noise at each place of a tied weight would be wrong: these get a real draw
-        self.guided: Callable[..., Any] = local_reparam(guide, exclude=model.tied) if settings.local_reparam else guide
+        self.guided: Callable[..., Any] = guide
+        if settings.local_reparam:
+            self.guided = local_reparam(guide, exclude=tied_sites(model, guide))
         self.fingerprint: dict[str, Any] = {}
         if settings.checkpoint is not None:
             self._check_folder(Path(settings.checkpoint))

@@ -32,7 +32,8 @@ def adam(
     kinds: dict[str, list[nn.Parameter]] = {"others": [], "log_var": [], "scale": []}
     for name, parameter in trained:
         spread = name.endswith(("log_var", "log_alpha"))
-        kind = "scale" if ".scale." in name else "log_var" if spread else "others"
+        of_scale = ".scale." in name and not name.startswith("model.")  # a layer may be called scale
+        kind = "scale" if of_scale else "log_var" if spread else "others"
         kinds[kind].append(parameter)
     rates = {"others": lr, "log_var": lr_log_var, "scale": lr_scale}
     # the first group is that of the network's own parameters, also where there are none

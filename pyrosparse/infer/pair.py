@@ -7,7 +7,16 @@ from pyrosparse.guides.auto import AutoSparse
 from pyrosparse.model import SparseModel
 from pyrosparse.text import nearest
 
-__all__ = ["check_pair"]
+__all__ = ["check_pair", "tied_sites"]
+
+
+def tied_sites(model: SparseModel, guide: object) -> list[str]:
+    """Names of the sites of weights that stand at several places, those of their scales too.
+
+    Independent noise at each place of a tied weight would be wrong: these get a real draw.
+    """
+    families = guide.families if isinstance(guide, AutoSparse) else {}
+    return [name for site in model.tied for name in (families[site].sites if site in families else (site,))]
 
 
 def check_pair(model: object, guide: object) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from pyrosparse.errors import ConfigError, DataError
+from pyrosparse.infer.pair import tied_sites
 from pyrosparse.likelihoods import Categorical, MultiLabel
 from pyrosparse.model import SparseModel
 from pyrosparse.poutine import local_reparam
@@ -60,8 +61,7 @@ def predict(
         )
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    # independent noise at each place of a tied weight would be wrong: these get a real draw
-    source = local_reparam(guide, exclude=model.tied) if local else guide
+    source = local_reparam(guide, exclude=tied_sites(model, guide)) if local else guide
     total = square = entropies = torch.zeros(())
     try:
         x = _checked(model, x)
