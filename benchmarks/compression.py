@@ -10,25 +10,24 @@ from __future__ import annotations
 
 import json
 import shutil
-import statistics
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cached
 import torch
-from common import CACHE, RESULTS, environment, mnist_folder, write
+from common import CACHE, RESULTS, environment, write
+from mnist import Data, load_data, pretrained, train_teacher
 from torch import nn
 
 import pyrosparse as ps
-from pyrosparse import guides, models
+from pyrosparse import guides
 from pyrosparse.coding import encoded_size, quantise_aware
 from pyrosparse.data import TensorLoader
 from pyrosparse.infer import schedules
 
-VALIDATION = 5_000
 # what a fit does not depend on: it is read back from the cache when one of these is changed
 AFTER_THE_FIT = (
     "threshold", "tolerance", "next_tolerance", "rounding_epochs", "rounding_lr", "c_grid", "curve_epochs", "aids",
@@ -87,83 +86,24 @@ class Spent:
     cpu_seconds: float
 
 
-@dataclass
-class Data:
-    """MNIST with its last training images for validation."""
-
-    train: TensorLoader
-    val: TensorLoader
-    test: TensorLoader
-    num_data: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.num_data = self.train.x.shape[0]
-
-
-def load_data(shift: int) -> Data:
-    """Load MNIST; the training loader moves images by up to ``shift`` pixels."""
-    mnist = ps.data.load("idx", path=mnist_folder(), validation=VALIDATION)
-    return Data(
-        TensorLoader(mnist.x_train, mnist.y_train, 128, shift=shift),
-        TensorLoader(mnist.x_val, mnist.y_val, 1000, shuffle=False),
-        TensorLoader(mnist.x_test, mnist.y_test, 1000, shuffle=False),
-    )
-
-
-def train_teacher(epochs: int) -> tuple[nn.Module, float]:
-    """One dense LeNet-5 for all seeds, trained with shifts and kept in a cache; also its CPU seconds."""
-    path = CACHE / f"teacher-{epochs}.pt"
-    network = models.lenet_5_caffe()
-    if path.exists():
-        saved = torch.load(path, weights_only=True)
-        network.load_state_dict(saved["state"])
-        return network.eval(), saved["cpu_seconds"]
-    cpu = time.process_time()
-    torch.manual_seed(1_000)
-    network = models.lenet_5_caffe()
-    network = ps.train(
-        network,
-        load_data(1).train,
-        epochs=epochs,
-        lr=1e-3,
-        lr_schedule=schedules.cosine(hold=0.3),
-        progress=False,
-    )
-    seconds = time.process_time() - cpu
-    CACHE.mkdir(exist_ok=True)
-    torch.save({"state": network.state_dict(), "cpu_seconds": seconds}, path)
-    return network, seconds
-
-
 def fit_posterior(
     net: nn.Module, train: TensorLoader, data: Data, recipe: Recipe, name: str
 ) -> tuple[ps.SparseModel, guides.AutoSparse, list[dict[str, Any]], float]:
-    """Fit Sparse VD or ARD with live shrinking; also the CPU seconds that it took.
-
-    The checkpoint stays in the cache: a run that died goes on from it, and a fit that is finished is read back when
-    only what comes after it is to be done again. Its folder is named after all that the fit depends on.
-    """
+    """Fit Sparse VD or ARD with live shrinking, or read the fit back; also the CPU seconds that it took."""
     parts = {k: v for k, v in asdict(recipe).items() if k not in AFTER_THE_FIT}
     start = sum(float(p.detach().double().abs().sum()) for p in net.parameters())
-    folder = CACHE / f"{name}-{zlib.crc32(json.dumps([parts, start]).encode()):08x}"
-    clock = folder / "cpu_seconds.json"
-    spent = json.loads(clock.read_text()) if clock.exists() else 0.0
-    began = time.process_time()
-
-    def note(state: Any) -> None:
-        _say(state)
-        if state.epoch % 5 == 0 or state.epoch == recipe.epochs:
-            clock.write_text(json.dumps(spent + time.process_time() - began))
-
     prior = {"log-uniform": ps.priors.LogUniform, "ARD": ps.priors.ARD}[recipe.prior]()
     model = ps.SparseModel(net, prior, ps.likelihoods.Categorical(num_data=data.num_data))
     guide = guides.AutoSparse(model, log_var=recipe.log_var)
     heavy = schedules.overweight(peak=recipe.peak, rise=0.15, hold=0.4, settle=0.6, value=recipe.settle_value)
-    fitted = ps.fit(
+    history, seconds = cached.fit(
         model,
         guide,
         train,
+        name=name,
+        key=json.dumps([parts, start]),
         epochs=recipe.epochs,
+        say=_say,
         val_loader=data.val,
         lr=recipe.lr,
         lr_log_var=recipe.lr_log_var,
@@ -173,13 +113,8 @@ def fit_posterior(
         threshold=recipe.freeze_threshold,
         freeze_at=recipe.freeze_at,
         shrink_every=recipe.shrink_every,
-        progress=False,
-        callbacks=(note,),
-        checkpoint=folder,
-        checkpoint_every=5,
-        resume=True,
     )
-    return model, guide, fitted.history, json.loads(clock.read_text())
+    return model, guide, history, seconds
 
 
 def _say(state: Any) -> None:
@@ -217,7 +152,7 @@ def run_seed(
     cpu = time.process_time()
     torch.manual_seed(seed)
     taught = data.train if teacher is None else data.train.soften(teacher, weight=recipe.teacher_weight)
-    dense = before.dense if before is not None else pretrained(recipe, data)
+    dense = before.dense if before is not None else pretrained(recipe.network, data, recipe.pretrain_epochs)
     start = before.following if before is not None else dense
     if prepare is not None:
         start = prepare(dense, taught, data, recipe)
@@ -311,12 +246,6 @@ def _same(written: Mapping[str, Any], recipe: Recipe) -> bool:
     return bool(then == json.loads(json.dumps(asdict(recipe))))
 
 
-def pretrained(recipe: Recipe, data: Data) -> nn.Module:
-    """The dense network that a posterior starts from."""
-    network = models.build(recipe.network)
-    return ps.train(network, data.train, epochs=recipe.pretrain_epochs, lr=1e-3, progress=False)
-
-
 def prune_to(model: ps.SparseModel, guide: guides.AutoSparse, original: int, **options: Any) -> ps.Pruned:
     """Prune, counting the numbers of the network that stood before any cut."""
     return replace(ps.prune(model, guide, **options), original_parameters=original)
@@ -373,47 +302,3 @@ def summary_line(result: Mapping[str, Any]) -> str:
         f"({file['bytes']} bytes, c {result['c']}) at val {100 * file['val_error']:.2f} %; units {result['units']}; "
         f"{result['cpu_seconds']:.0f} CPU s"
     )
-
-
-def medians(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Median, lowest and highest over seeds of each figure of a row."""
-
-    def spread(*keys: str) -> dict[str, float]:
-        values = []
-        for result in results:
-            value: Any = result
-            for key in keys:
-                value = value[key]
-            values.append(float(value))
-        return {"median": statistics.median(values), "low": min(values), "high": max(values)}
-
-    return {
-        "row": results[0]["row"],
-        "seeds": [r["seed"] for r in results],
-        "recipe": results[0]["recipe"],
-        "pruned": {key: spread("pruned", key) for key in ("params", "val_error", "test_error")},
-        "file": {key: spread("file", key) for key in ("params", "ratio", "bytes", "val_error", "test_error")},
-        "dense": {"test_error": spread("dense", "test_error")},
-        "cpu_seconds": spread("cpu_seconds"),
-        "teacher_cpu_seconds": results[0]["teacher_cpu_seconds"],
-        "units": [r["units"] for r in results],
-    }
-
-
-def verdict(row: Mapping[str, Any], bars: Mapping[str, tuple[str, float, float]]) -> list[dict[str, Any]]:
-    """Compare medians with what was asked: figure at least, at a test error of at most."""
-    found = []
-    for claim, (figure, least, error) in bars.items():
-        has, at = row["file"][figure]["median"], row["file"]["test_error"]["median"]
-        found.append(
-            {
-                "claim": claim,
-                "figure": figure,
-                "asked": least,
-                "at_most_error": error,
-                "measured": has,
-                "test_error": at,
-                "met": has >= least and at <= error,
-            }
-        )
-    return found

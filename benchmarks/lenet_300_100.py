@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 
 from common import environment, write
-from compression import Recipe, finished, medians, run_seed, verdict
+from compression import Recipe, finished, run_seed
+from rows import row_of
 
 ROWS = {
     "plain": Recipe("lenet_300_100", threshold=1.0),
@@ -44,9 +45,8 @@ def main() -> None:
             for seed in options.seeds
         ]
         if not options.tune:
-            table = medians(results)
-            table |= {"claim": "MNIST, LeNet-300-100", "verdict": verdict(table, BARS[row]), **environment()}
-            write(f"{name}.json", table)
+            table = row_of(results, BARS[row])
+            write(f"{name}.json", table | {"claim": "MNIST, LeNet-300-100", **environment()})
 
 
 if __name__ == "__main__":

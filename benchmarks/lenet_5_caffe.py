@@ -16,7 +16,9 @@ from typing import Any
 
 import torch
 from common import environment, write
-from compression import Data, Recipe, finished, medians, run_seed, verdict
+from compression import Recipe, finished, run_seed
+from mnist import Data
+from rows import row_of
 from torch import Tensor, nn
 
 import pyrosparse as ps
@@ -129,9 +131,8 @@ def main() -> None:
     if options.tune:
         return
     for row, results in zip(("first", "second"), zip(*pairs, strict=True), strict=True):
-        table = medians(list(results))
-        table |= {"claim": "MNIST, LeNet-5-Caffe", "verdict": verdict(table, BARS[row]), **environment()}
-        write(f"lenet_5_caffe-{row}.json", table)
+        table = row_of(list(results), BARS[row])
+        write(f"lenet_5_caffe-{row}.json", table | {"claim": "MNIST, LeNet-5-Caffe", **environment()})
 
 
 if __name__ == "__main__":

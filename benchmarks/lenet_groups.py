@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
-import zlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import cached
 import torch
-from common import CACHE, RESULTS, environment, write
-from compression import Data, load_data, round_off, train_teacher
+from common import RESULTS, environment, write
+from compression import round_off
+from mnist import Data, load_data, pretrained, train_teacher
+from rows import claim, spread
 from torch import nn
 
 import pyrosparse as ps
-from pyrosparse import guides, models, priors
+from pyrosparse import guides, priors
 from pyrosparse.coding import precision_bits
 from pyrosparse.data import TensorLoader
 from pyrosparse.infer import schedules
@@ -126,29 +127,14 @@ def fit_groups(
         model, log_var=recipe.log_var, max_std=recipe.max_std, criterion=guides.Criterion(recipe.criterion)
     )
     after = ("tolerance", "rounding_epochs")
-    key = json.dumps({k: v for k, v in asdict(recipe).items() if k not in after})
-    folder = CACHE / f"{name}-{zlib.crc32(key.encode()):08x}"
-    clock = folder / "cpu_seconds.json"
-    spent = json.loads(clock.read_text()) if clock.exists() else 0.0
-    began = time.process_time()
-
-    def note(state: Any) -> None:
-        last = state.history[-1]
-        if last["epoch"] % 5 == 0 or last["epoch"] == recipe.epochs:
-            clock.write_text(json.dumps(spent + time.process_time() - began))
-        print(
-            f"  epoch {last['epoch']:3d}  {last['seconds']:5.0f} s  {last['step_ms']:5.1f} ms  "
-            f"β {max(last['beta_sites'].values()):4.2f}  dense {last['dense_rate']:5.1f}  "
-            f"kept {model.original_parameters / max(1, last['kept']):5.1f}  "
-            f"units {[len(model.kept[s.layer][1]) for s in model.sites.values()]}  val {100 * last['val_error']:.2f} %",
-            flush=True,
-        )
-
-    fitted = ps.fit(
+    history, seconds = cached.fit(
         model,
         guide,
         train,
+        name=name,
+        key=json.dumps({k: v for k, v in asdict(recipe).items() if k not in after}),
         epochs=recipe.epochs,
+        say=lambda state: _say(state, model),
         val_loader=data.val,
         lr=recipe.lr,
         lr_log_var=recipe.lr_log_var,
@@ -159,13 +145,19 @@ def fit_groups(
             for layer, peak in recipe.peaks.items()
         },
         shrink_every=1,
-        progress=False,
-        callbacks=(note,),
-        checkpoint=folder,
-        checkpoint_every=5,
-        resume=True,
     )
-    return model, guide, fitted.history, json.loads(clock.read_text())
+    return model, guide, history, seconds
+
+
+def _say(state: Any, model: ps.SparseModel) -> None:
+    last = state.history[-1]
+    print(
+        f"  epoch {last['epoch']:3d}  {last['seconds']:5.0f} s  {last['step_ms']:5.1f} ms  "
+        f"β {max(last['beta_sites'].values()):4.2f}  dense {last['dense_rate']:5.1f}  "
+        f"kept {model.original_parameters / max(1, last['kept']):5.1f}  "
+        f"units {[len(model.kept[s.layer][1]) for s in model.sites.values()]}  val {100 * last['val_error']:.2f} %",
+        flush=True,
+    )
 
 
 def run_seed(row: str, seed: int, *, test: bool) -> dict[str, Any]:
@@ -182,7 +174,7 @@ def run_seed(row: str, seed: int, *, test: bool) -> dict[str, Any]:
     cpu = time.process_time()
     torch.manual_seed(seed)
     taught = data.train if teacher is None else data.train.soften(teacher, weight=recipe.teacher_weight)
-    dense = ps.train(models.build(recipe.network), data.train, epochs=recipe.pretrain_epochs, lr=1e-3, progress=False)
+    dense = pretrained(recipe.network, data, recipe.pretrain_epochs)
     print(f"{name} seed {seed}: dense val {100 * ps.evaluate(dense, data.val).error:.2f} %", flush=True)
     before_fit = time.process_time() - cpu
     model, guide, history, fit_seconds = fit_groups(dense, taught, data, recipe, path.name)
@@ -230,10 +222,6 @@ def run_seed(row: str, seed: int, *, test: bool) -> dict[str, Any]:
 
 def table_of(row: str, results: list[dict[str, Any]]) -> dict[str, Any]:
     """Median, lowest and highest over seeds, and whether what was asked is met."""
-
-    def spread(values: list[float]) -> dict[str, float]:
-        return {"median": statistics.median(values), "low": min(values), "high": max(values)}
-
     rates = {key: spread([r["rates"][key] for r in results]) for key in ("params", "dense", "bits", "file")}
     error = spread([r["test_error"]["file"] for r in results])
     asked, at_most = BARS.get(row, ({}, 1.0))
@@ -248,17 +236,7 @@ def table_of(row: str, results: list[dict[str, Any]]) -> dict[str, Any]:
         "dense_test_error": spread([r["test_error"]["dense"] for r in results]),
         "cpu_seconds": spread([r["cpu_seconds"] for r in results]),
         "units": [r["units"] for r in results],
-        "verdict": [
-            {
-                "figure": figure,
-                "asked": least,
-                "at_most_error": at_most,
-                "measured": rates[figure]["median"],
-                "test_error": error["median"],
-                "met": rates[figure]["median"] >= least and error["median"] <= at_most,
-            }
-            for figure, least in asked.items()
-        ],
+        "verdict": [claim(figure, least, at_most, rates[figure], error) for figure, least in asked.items()],
         **environment(),
     }
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from common import CACHE, environment, write
-from compression import Data, load_data
+from mnist import Data, load_data
 from torch import nn
 
 import pyrosparse as ps

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 from common import RESULTS, environment, write
-from compression import Data, Recipe, fit_posterior, load_data, pretrained, prune_to, round_off
+from compression import Recipe, fit_posterior, prune_to, round_off
+from mnist import Data, load_data, pretrained
 from torch import nn
 
 import pyrosparse as ps
@@ -55,7 +56,7 @@ def run_seed(seed: int, recipe: Recipe, *, test: bool) -> dict[str, Any]:
     """All three rows of one seed."""
     data = load_data(0)
     torch.manual_seed(seed)
-    dense = pretrained(recipe, data)
+    dense = pretrained(recipe.network, data, recipe.pretrain_epochs)
     original = sum(p.numel() for p in dense.parameters())
     start = time.process_time()
     small = reconstructed(dense, data)
