@@ -56,7 +56,7 @@ SECOND = replace(
     peak=3.0,
     settle_value=1.5,
     sites=("conv2.weight", "fc1.weight"),
-    threshold=0.5,
+    threshold=0.0,
     next_tolerance=None,
     aids=(
         *FIRST.aids[:3],
