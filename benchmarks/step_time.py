@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 import pyrosparse as ps
 from pyrosparse import guides, models
-from pyrosparse.infer.fit import _Run
 from pyrosparse.infer.progress import Bar
+from pyrosparse.infer.run import Run
 from pyrosparse.infer.settings import FitSettings
 from pyrosparse.poutine import local_reparam
 from pyrosparse.poutine.parameters import unexposed
@@ -90,12 +90,12 @@ def pair(network: nn.Module, num_data: int) -> tuple[ps.SparseModel, guides.Auto
 def by_fit(network: nn.Module, loader: ps.data.TensorLoader) -> Callable[[], None]:
     """One epoch of `fit`, exactly as it runs; nothing is shrunk."""
     settings = FitSettings(epochs=10**6, device="cpu", shrink_every=0, progress=False)
-    run = _Run(*pair(network, loader.num_data), loader, None, settings)
+    run = Run(*pair(network, loader.num_data), loader, None, settings)
     bar = Bar("fit", 1, show=False)
 
     def epoch() -> None:
         with unexposed():
-            run._epoch(bar)
+            run.epoch(bar)
 
     return epoch
 

@@ -18,8 +18,8 @@ from step_time import deterministic
 
 import pyrosparse as ps
 from pyrosparse import guides, models, priors
-from pyrosparse.infer.fit import _Run
 from pyrosparse.infer.progress import Bar
+from pyrosparse.infer.run import Run
 from pyrosparse.infer.settings import FitSettings
 from pyrosparse.poutine.parameters import unexposed
 
@@ -38,12 +38,12 @@ def epoch_of(prior: priors.Prior, loader: ps.data.TensorLoader) -> Callable[[], 
     """One epoch of `fit`."""
     model = ps.SparseModel(models.lenet_300_100(), prior, ps.likelihoods.Categorical(num_data=loader.num_data))
     settings = FitSettings(epochs=10**6, device="cpu", shrink_every=0, progress=False)
-    run = _Run(model, guides.AutoSparse(model, log_var=-4.0), loader, None, settings)
+    run = Run(model, guides.AutoSparse(model, log_var=-4.0), loader, None, settings)
     bar = Bar("fit", 1, show=False)
 
     def epoch() -> None:
         with unexposed():
-            run._epoch(bar)
+            run.epoch(bar)
 
     return epoch
 

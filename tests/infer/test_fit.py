@@ -21,7 +21,7 @@ from pyrosparse.errors import CheckpointError, ConfigError, DataError, FitError,
 from pyrosparse.guides import AutoSparse
 from pyrosparse.infer import FitState
 from pyrosparse.infer.checkpoint import load_checkpoint
-from pyrosparse.infer.fit import _range, _Run
+from pyrosparse.infer.run import Run, _range
 from pyrosparse.infer.schedules import constant, linear_decay, warm_up
 from pyrosparse.infer.settings import FitSettings
 from pyrosparse.likelihoods import Categorical, Gaussian, MultiLabel
@@ -614,16 +614,16 @@ def test_a_rate_that_is_too_large_stops_the_run(tmp_path: Path) -> None:
 def test_parameters_that_leap_in_the_last_step_do_not_reach_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = _Run._step
+    step = Run._step
 
-    def leap(self: _Run, x: Tensor, y: Tensor, number: int) -> Tensor:
+    def leap(self: Run, x: Tensor, y: Tensor, number: int) -> Tensor:
         result = step(self, x, y, number)
         if number == 5:  # the last step of the second epoch: its own loss was finite
             with torch.no_grad():
                 self.guide.families["fc1.weight"].loc.fill_(torch.inf)
         return result
 
-    monkeypatch.setattr(_Run, "_step", leap)
+    monkeypatch.setattr(Run, "_step", leap)
     with pytest.raises(FitError, match=r"step 6 \(epoch 2\)"):
         fitted(checkpoint=tmp_path)
     saved = load_checkpoint(tmp_path)
