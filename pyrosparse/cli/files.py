@@ -74,6 +74,8 @@ def export(
 
 
 def _existing(file: Path) -> Path:
+    if file.is_dir():
+        raise DataError(f"{file} is a folder: give a file, such as {file / 'network.psz'}")
     if not file.is_file():
         raise DataError(f"there is no file {file}")
     return file

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pyrosparse.cli.resumable import resumable
 from pyrosparse.errors import ConfigError
 
 __all__ = ["inspect", "prune", "report"]
@@ -64,7 +65,9 @@ def prune(
         return
     from pyrosparse.cli.show import show_metrics
 
-    show_metrics(pipeline.prune_again(run, threshold=threshold, budget=budget, say=say), run, layers=True)
+    with resumable(run):
+        metrics = pipeline.prune_again(run, threshold=threshold, budget=budget, say=say)
+    show_metrics(metrics, run, layers=True)
 
 
 def report(run: Run) -> None:

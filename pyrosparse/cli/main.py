@@ -12,6 +12,7 @@ from pyrosparse.cli.app import app
 from pyrosparse.cli.bench import bench
 from pyrosparse.cli.files import export, info, unpack
 from pyrosparse.cli.folder import inspect, prune, report
+from pyrosparse.cli.resumable import INTERRUPTED
 from pyrosparse.cli.run import demo, run
 from pyrosparse.errors import ConfigError, PyrosparseError, PyrosparseWarning
 
@@ -19,7 +20,6 @@ __all__ = ["main"]
 
 FAILED = 1
 BAD_USE = 2
-INTERRUPTED = 130
 
 for _command in (demo, run, inspect, prune, report, info, unpack, export):
     app.command()(_command)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pyrosparse.cli.resumable import resumable
+
 if TYPE_CHECKING:
     from pyrosparse.config import Config
 
 __all__ = ["demo", "run"]
-
-INTERRUPTED = 130
 
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1; goes before the file's.")]
 Settings = Annotated[
@@ -71,16 +71,8 @@ def _go(config: Config, folder: Path, *, resume: bool, overwrite: bool) -> None:
     from pyrosparse import pipeline
     from pyrosparse.cli.show import show_metrics
 
-    try:
+    with resumable(folder):
         metrics = pipeline.run(config, folder, resume=resume, overwrite=overwrite, say=_say)
-    except KeyboardInterrupt:
-        found = folder / "checkpoint"
-        where = f"the checkpoint is in {found}" if found.is_dir() else "the fit has no checkpoint yet"
-        _say(
-            f"pyrosparse: interrupted; {where}, and finished stages are kept. Go on with: "
-            f"pyrosparse run {folder / 'config.toml'} --out {folder} --resume"
-        )
-        raise typer.Exit(INTERRUPTED) from None
     show_metrics(metrics, folder)
 
 

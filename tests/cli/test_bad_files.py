@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pyrosparse.cli import main
+from tests.cli.calls import call
 
 
 @pytest.mark.parametrize("command", ["inspect", "prune", "report"])
@@ -34,6 +35,12 @@ def test_a_file_that_is_missing_or_damaged(
         assert left.value.code == 1
         assert words in err and err.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["bad.psz"]
+
+
+def test_a_folder_where_a_file_belongs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call(capsys, "info", tmp_path)
+    assert code == 1
+    assert f"{tmp_path} is a folder: give a file, such as {tmp_path / 'network.psz'}" in err
 
 
 @pytest.mark.parametrize(

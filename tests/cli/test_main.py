@@ -105,18 +105,25 @@ def test_debug_lets_the_traceback_through(monkeypatch: pytest.MonkeyPatch, place
         main(args)
 
 
-def test_ctrl_c_says_where_the_checkpoint_is(
+def test_ctrl_c_says_what_is_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(pipeline, "run", broken(KeyboardInterrupt()))
-    code, _, err = call(capsys, "demo", "--out", tmp_path)
+    monkeypatch.setattr(pipeline, "prune_again", broken(KeyboardInterrupt()))
+    folder = tmp_path / "my run"
+    assert call(capsys, "demo", "--out", folder) == (130, "", "pyrosparse: interrupted; nothing had begun\n")
+    folder.mkdir()
+    (folder / "config.toml").touch()
+    code, _, err = call(capsys, "demo", "--out", folder)
     assert code == 130
     assert "the fit has no checkpoint yet" in err and err.count("\n") == 1
-    (tmp_path / "checkpoint").mkdir()
-    code, _, err = call(capsys, "demo", "--out", tmp_path)
-    assert code == 130
-    assert f"the checkpoint is in {tmp_path / 'checkpoint'}" in err
-    assert f"pyrosparse run {tmp_path / 'config.toml'} --out {tmp_path} --resume" in err
+    (folder / "checkpoint").mkdir()
+    for command in (["demo", "--out", folder], ["prune", folder]):
+        code, _, err = call(capsys, *command)
+        assert code == 130
+        assert f"the checkpoint is in {folder / 'checkpoint'}" in err
+        # as a shell reads it
+        assert err.endswith(f"pyrosparse run '{folder / 'config.toml'}' --out '{folder}' --resume\n")
 
 
 def test_our_warnings_are_one_line_and_others_are_not_shown(
