@@ -3,10 +3,11 @@
 :func:`save` and :func:`load` are the way in; :func:`info` says what every byte of a file is for,
 :func:`quantise` rounds a pruned network as :func:`save` does, and :func:`read_tensors` reads a file whose
 network's class is not at hand. The stations inside, in the order in which the data passes them: ``choice``
-(of the step, by validation data), ``precision`` and ``distortion`` (steps and integers), ``codecs`` (ways to
-send a tensor), ``integers``, ``mask``, ``adaptive``, ``walk`` and ``logistic`` (what codecs are made of), ``stream``
-(the range coder), ``architecture`` (the network's layers), ``container`` (the frame of the file), ``decode``
-and ``template`` (the way back), ``fileinfo`` (what every byte is for).
+(of the step, by validation data), ``precision`` and ``distortion`` (steps and integers), ``content`` (what is sent
+of a tensor), ``codecs`` (ways to send it), ``integers``, ``mask``, ``adaptive``, ``grid``, ``magnitudes``,
+``walk`` and ``logistic`` (what codecs are made of), ``stream`` (the range coder), ``architecture`` (the network's
+layers), ``container`` (the frame of the file), ``decode`` and ``template`` (the way back), ``fileinfo`` (what every
+byte is for).
 """
 
 from __future__ import annotations

@@ -7,46 +7,34 @@ the rate of its place across the walk, the rate of its line, and adaptive counts
 
 First the mask is sent, then the signs, both line by line; then the magnitudes, plane by plane (is it larger
 than 1? than 2? …), in blocks that grow with what has been learnt, where the neighbours on both sides are
-known up to the plane before. All arithmetic is on integers (:mod:`pyrosparse.coding.logistic`).
+known up to the plane before (:mod:`pyrosparse.coding.magnitudes`). All arithmetic is on integers
+(:mod:`pyrosparse.coding.logistic`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrosparse.coding.integers import class_of, code_counts, first_of, width_of
-from pyrosparse.coding.logistic import WEIGHT, Mixer, Rates, log_of
+from pyrosparse.coding.grid import Grid
+from pyrosparse.coding.integers import code_counts
+from pyrosparse.coding.logistic import WEIGHT, Mixer, Rates
+from pyrosparse.coding.magnitudes import code_magnitudes
 from pyrosparse.coding.mask import code_alive
 from pyrosparse.coding.stream import DamagedStreamError, Stream
 
-__all__ = [
-    "HEADS",
-    "MOST_PLANES",
-    "RATES",
-    "Grid",
-    "Walk",
-    "code_adaptive",
-    "code_lines",
-    "code_magnitudes",
-    "feasible",
-]
+__all__ = ["HEADS", "RATES", "Walk", "code_adaptive", "code_lines", "feasible"]
 
 Ints = NDArray[np.int64]
 Small = NDArray[np.int8]
 Bools = NDArray[np.bool_]
-Indices = NDArray[np.int32]
 
 LONGEST_LAG = 1 << 16
 LEARNT_RATES = -1  # rates of lines are learnt from the lines nearby; else bits of the counts that are sent
 RATES = (LEARNT_RATES, 0, 1)
 HEADS = (0, 1, 2, 3, 4)  # mantissa bits of a magnitude that have planes of their own
-MOST_PLANES = 256
-WIDEST = 24  # bits of a magnitude below its class
-FIRST_BLOCK, LARGEST_BLOCK = 24, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -117,37 +105,6 @@ def _code_walk(stream: Stream, walk: Walk | None) -> Walk:
     if lag > LONGEST_LAG:
         raise DamagedStreamError("a lag out of range")
     return Walk(turned, lag, RATES[rates], HEADS[head])
-
-
-class Grid:
-    """Which lines are neighbours of each line; absent ones are the line after the last, which is empty."""
-
-    def __init__(self, positions: Ints, lag: int) -> None:
-        self.lag = lag
-        self._positions = positions
-        near: tuple[int, ...] = ()
-        far: tuple[int, ...] = ()
-        farther: tuple[int, ...] = ()
-        if lag == 1:
-            near, far, farther = (1, 2), (3, 4), (5, 6, 7)
-        elif lag:
-            near = (1, lag, lag + 1, lag - 1)
-            far = (2, 2 * lag, lag + 2, lag - 2, 2 * lag - 1, 2 * lag + 1)
-            farther = (3, 3 * lag, 2 * lag + 2, 2 * lag - 2, 3 * lag + 1, 3 * lag - 1)
-        self.near, self.far = self._before(near), self._before(far)
-        self.before = np.hstack([self.near, self.far, self._before(farther)])
-        self.around = self._before((*near, *(-o for o in near)))
-
-    def _before(self, offsets: tuple[int, ...]) -> Ints:
-        """Index of the line at each offset before each line, shape ``(lines, offsets)``."""
-        count = len(self._positions)
-        out = np.full((count, len(offsets)), count, np.int64)
-        for i, offset in enumerate(offsets):
-            wanted = self._positions - offset
-            found = np.minimum(np.searchsorted(self._positions, wanted), max(count - 1, 0))
-            there = self._positions[found] == wanted if offset else np.zeros(count, bool)
-            out[there, i] = found[there]
-        return out
 
 
 def code_lines(stream: Stream, mask: Bools | None, size: tuple[int, int], grid: Grid, head: int) -> Small:
@@ -248,85 +205,4 @@ def _code_signs(stream: Stream, negative: Small | None, mask: Small, grid: Grid)
         done[line, places] = 2 * bits - 1
         out[start:end] = bits
         start = end
-    return out
-
-
-def _blocks(count: int) -> Iterator[tuple[int, int]]:
-    """Blocks that grow by a quarter of what came before."""
-    start = 0
-    while start < count:
-        end = min(count, start + min(max(FIRST_BLOCK, start >> 2), LARGEST_BLOCK))
-        yield start, end
-        start = end
-
-
-def code_magnitudes(stream: Stream, rest: Ints | None, mask: Small, grid: Grid, head: int) -> Ints:
-    """Send non-negative integers by planes: which of those that reach a class are beyond it."""
-    line, place = (axis.astype(np.int32) for axis in np.nonzero(mask))
-    classes = None if rest is None else class_of(rest, head).astype(np.int32)
-    top = stream.number(None if classes is None else int(classes.max()))
-    if top > MOST_PLANES:
-        raise DamagedStreamError("magnitudes out of range")
-    reached = np.zeros(len(line), np.int32)
-    alive = mask.copy()  # weights that reach the plane
-    crowd = _around(mask, grid, line, place)
-    at_place = np.bincount(place, minlength=mask.shape[1])
-    at_line = np.bincount(line, minlength=len(mask))
-    mixer = Mixer([WEIGHT, 40000, 20000, 20000])
-    ones, others, chosen = 2, 1, np.arange(len(line), dtype=np.int32)
-    for plane in range(top):
-        if not len(chosen):
-            raise DamagedStreamError("magnitudes that end too early")
-        where, across = line[chosen], place[chosen]
-        # How many of the same place and line came this far, against how many do on average.
-        by_place, by_line = np.zeros(len(at_place), np.int64), np.zeros(len(at_line), np.int64)
-        if plane:
-            by_place, by_line = _share(across, at_place), _share(where, at_line)
-        bits = np.zeros(len(chosen), np.int8)
-        rates = Rates(np.repeat(np.array([8, 4]), [35, 1]))
-        for start, end in _blocks(len(chosen)):
-            part = slice(start, end)
-            near = _around(alive, grid, where[part], across[part])
-            contexts = np.full((2, end - start), 35)
-            contexts[1] = 5 * np.minimum(near, 6) + np.minimum(crowd[chosen[part]] - near, 4)
-            features = np.empty((4, end - start), np.int64)
-            features[:2] = rates.odds(ones, others)[contexts]
-            features[1] -= features[0]
-            features[2], features[3] = by_place[across[part]], by_line[where[part]]
-            given = None if classes is None else (classes[chosen[part]] > plane).astype(np.int8)
-            bits[part] = stream.coins(given, mixer.predict(features))
-            mixer.learn(bits[part])
-            rates.learn(contexts, bits[part])
-        ones, others = int(rates.ones[35]) + 1, int(rates.total[35] - rates.ones[35]) + 1
-        alive[where, across] = bits
-        chosen = chosen[bits != 0]
-        reached[chosen] += 1
-    del alive, crowd, line, place
-    found = reached.astype(np.int64)
-    width = width_of(found, head)
-    if width.max() > WIDEST:
-        raise DamagedStreamError("a weight out of range")
-    out = first_of(found, head)
-    for size in np.unique(width[width > 0]):  # bits below the class, shortest first
-        wide = width == size
-        low = None if rest is None else rest[wide] - out[wide]
-        out[wide] += stream.raw(low, int(wide.sum()), int(size))
-    return out
-
-
-def _share(which: Indices, at: Ints) -> Ints:
-    """Log-odds of reaching the plane among weights of each line or place, less those of all weights."""
-    reached, total = len(which), int(at.sum())
-    rates = Rates(np.full(len(at), 4))
-    rates.ones, rates.total = np.bincount(which, minlength=len(at)), at
-    log_odds = rates.odds(reached, total - reached + 1)
-    typical = log_of(np.array([reached, total - reached + 1], np.int64))
-    return log_odds - (typical[0] - typical[1])
-
-
-def _around(bits: Small, grid: Grid, line: Indices, place: Indices) -> Small:
-    """How many neighbours on either side are set."""
-    out = np.zeros(len(line), np.int8)
-    for neighbour in grid.around.T:
-        out += bits[neighbour[line], place]
     return out

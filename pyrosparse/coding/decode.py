@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pyrosparse.coding import architecture
-from pyrosparse.coding.codecs import CODECS, DTYPES, Content, fetch, index_of, real_shape
+from pyrosparse.coding.codecs import CODECS, fetch, index_of
 from pyrosparse.coding.container import Frame
+from pyrosparse.coding.content import DTYPES, Content, real_shape
 from pyrosparse.coding.stream import DamagedStreamError, Reader
 from pyrosparse.errors import CorruptFileError
 

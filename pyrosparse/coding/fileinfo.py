@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pyrosparse.coding import architecture, container
-from pyrosparse.coding.codecs import Content
+from pyrosparse.coding.content import Content
 from pyrosparse.coding.decode import decode, open_stream, read_specs
 from pyrosparse.errors import CorruptFileError
 from pyrosparse.text import size, table

@@ -18,18 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pyrosparse.coding.codecs import (
-    LARGEST_LEVEL,
-    LARGEST_STEP,
-    Content,
-    column_positions,
-    index_of,
-    matrix_shape,
-    patterns,
-    real_shape,
-    round_step,
-    send,
-)
+from pyrosparse.coding.codecs import LARGEST_STEP, column_positions, index_of, round_step, send
+from pyrosparse.coding.content import LARGEST_LEVEL, Content, matrix_shape, patterns, real_shape
 from pyrosparse.coding.distortion import weigh_rate
 from pyrosparse.coding.stream import Stream, cheapest
 from pyrosparse.errors import NetworkError, PyrosparseWarning

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from pyrosparse.coding import architecture, container
 from pyrosparse.coding.choice import C_GRID, RATE_GRID, choose
-from pyrosparse.coding.codecs import DTYPES, Content, index_of, send, shortest
+from pyrosparse.coding.codecs import index_of, send, shortest
+from pyrosparse.coding.content import DTYPES, Content
 from pyrosparse.coding.decode import build, read_specs, read_state, sequence
 from pyrosparse.coding.fileinfo import FileInfo, describe
 from pyrosparse.coding.precision import Plan, make_plan

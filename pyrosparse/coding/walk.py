@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrosparse.coding.adaptive import HEADS, MOST_PLANES, Grid, Walk, code_lines, code_magnitudes, feasible
+from pyrosparse.coding.adaptive import HEADS, Walk, code_lines, feasible
+from pyrosparse.coding.grid import Grid
 from pyrosparse.coding.integers import class_of
 from pyrosparse.coding.logistic import ONE
+from pyrosparse.coding.magnitudes import MOST_PLANES, code_magnitudes
 from pyrosparse.coding.stream import Meter, Stream, cheapest
 
 __all__ = ["find_walk", "mask_rates"]

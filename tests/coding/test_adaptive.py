@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyrosparse.coding.adaptive import HEADS, RATES, Walk, code_adaptive, feasible
-from pyrosparse.coding.codecs import Content, column_positions, shortest
+from pyrosparse.coding.codecs import column_positions, shortest
+from pyrosparse.coding.content import Content
 from pyrosparse.coding.fileinfo import entropy_bits
 from pyrosparse.coding.stream import DamagedStreamError, Meter, Reader, Writer
 from pyrosparse.coding.walk import find_walk, mask_rates

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyrosparse.coding.codecs import Content, fetch, patterns, send
+from pyrosparse.coding.codecs import fetch, send
+from pyrosparse.coding.content import Content, patterns
 from pyrosparse.coding.stream import Reader, Writer
 
 

@@ -13,8 +13,8 @@ from torch import nn
 from pyrosparse import coding
 from pyrosparse.coding import psz
 from pyrosparse.coding.adaptive import Walk
-from pyrosparse.coding.codecs import Content
 from pyrosparse.coding.container import unpack
+from pyrosparse.coding.content import Content
 from pyrosparse.nn import SelectLinear
 
 # Linear(4, 3), ReLU, Linear(3, 2): parameter i holds ((k (7 + i)) mod 5 - 2) / 4 at place k; steps of 1/4.

@@ -1,0 +1,94 @@
+"""What a file holds of one tensor: integers, and how they become the tensor again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyrosparse.coding.adaptive import Walk
+
+__all__ = ["DTYPES", "LARGEST_LEVEL", "Content", "matrix_shape", "pattern_width", "patterns", "real_shape"]
+
+Ints = NDArray[np.int64]
+
+DTYPES: dict[str, torch.dtype] = {
+    "f": torch.float32,
+    "d": torch.float64,
+    "h": torch.float16,
+    "b": torch.bfloat16,
+    "c": torch.complex64,
+    "z": torch.complex128,
+    "i": torch.int64,
+    "j": torch.int32,
+    "u": torch.uint8,
+    "t": torch.bool,
+}
+LARGEST_LEVEL = (1 << 24) - 1  # integers that float32 holds exactly
+
+
+@dataclass(frozen=True)
+class Content:
+    """One tensor on its way to or from a file.
+
+    ``levels`` are integers in the tensor's (real) shape: multiples of ``step`` for ``s``, ``a`` and ``u``, bit
+    patterns for ``h`` and ``x``, the numbers themselves for ``i``. ``walk`` is only for ``a``.
+    """
+
+    codec: str
+    dtype: torch.dtype
+    levels: NDArray[Any]
+    step: float = 0.0
+    walk: Walk | None = None
+
+    def tensor(self) -> Tensor:
+        """Return the tensor: for ``s``, ``a`` and ``u`` one correctly rounded float32 product a weight."""
+        levels, dtype = np.ascontiguousarray(self.levels).reshape(self.levels.shape), self.dtype
+        if self.codec == "i":
+            return torch.from_numpy(levels).to(dtype)
+        if self.codec == "h":
+            real = torch.from_numpy(levels.astype(np.uint16).view(np.float16).astype(np.float32))
+        elif self.codec == "x":
+            real = torch.from_numpy(_floats(levels, dtype))
+        else:
+            weights = levels.astype(np.float32)
+            weights *= np.float32(self.step)
+            real = torch.from_numpy(weights)
+        if dtype.is_complex:
+            part = torch.float64 if dtype == torch.complex128 else torch.float32
+            return torch.view_as_complex(real.to(part).contiguous())
+        return real.to(dtype)
+
+
+def real_shape(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[int, ...]:
+    """Shape of a tensor as reals: complex numbers become a last axis of two."""
+    return (*shape, 2) if dtype.is_complex else shape
+
+
+def patterns(tensor: Tensor) -> Ints:
+    """Bit patterns of a float tensor (float64 if the tensor holds doubles, float32 otherwise)."""
+    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    if real.dtype == torch.float64:
+        return real.contiguous().numpy().view(np.int64)
+    return real.to(torch.float32).contiguous().numpy().view(np.uint32).astype(np.int64)
+
+
+def _floats(levels: Ints, dtype: torch.dtype) -> NDArray[np.floating]:
+    if pattern_width(dtype) == 64:
+        return levels.view(np.float64)
+    return levels.astype(np.uint32).view(np.float32)
+
+
+def pattern_width(dtype: torch.dtype) -> int:
+    """Bits of the pattern of one real number."""
+    return 64 if dtype in {torch.float64, torch.complex128} else 32
+
+
+def matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of a tensor: the first axis against the others."""
+    return (shape[0], math.prod(shape[1:])) if shape else (1, 1)
