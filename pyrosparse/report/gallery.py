@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrosparse.report import images, pictures
+from pyrosparse.report import curves, images, pictures
 from pyrosparse.report.figures import count, decimal, finite, percent, size_of
 from pyrosparse.report.markup import Html, element, figure, section, table
 from pyrosparse.report.read import Run, SiteArrays
@@ -43,7 +43,7 @@ def tradeoff(run: Run) -> Html:
     chosen = _chosen(run, rows)
     quality = np.array([_quality(r, accuracy) for r in rows], dtype=np.float64)
     svg = to_svg(
-        pictures.quality_against_size(
+        curves.quality_against_size(
             _column(rows, cost),
             quality,
             accuracy=accuracy,
@@ -252,7 +252,7 @@ def history(run: Run) -> Html:
     drawn = []
     fit, kl, beta, kept = (_column(rows, key) for key in ("log_likelihood", "kl", "beta", "kept"))
     if np.isfinite(fit).any() and np.isfinite(kl).any():
-        svg = to_svg(pictures.elbo(epoch, fit, kl, beta), key="elbo", alt="Minus log-likelihood, KL and beta by epoch")
+        svg = to_svg(curves.elbo(epoch, fit, kl, beta), key="elbo", alt="Minus log-likelihood, KL and beta by epoch")
         text = (
             "−ELBO = −log-likelihood + KL, in nats over the training set. Below: β, the weight of the KL while fitting."
         )
@@ -262,7 +262,7 @@ def history(run: Run) -> Html:
     if np.isfinite(kept).any():
         total = finite(rows[0].get("total"))
         svg = to_svg(
-            pictures.kept_over_time(epoch, kept, total=total, units=_units(run, rows)),
+            curves.kept_over_time(epoch, kept, total=total, units=_units(run, rows)),
             key="kept",
             alt=f"Weights kept by epoch, {count(kept[-1])} at the end",
         )

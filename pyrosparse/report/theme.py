@@ -23,10 +23,11 @@ from matplotlib.figure import Figure
 P = ParamSpec("P")
 R = TypeVar("R")
 
-__all__ = ["ALERT", "CUT", "GRID", "INK", "KEPT", "LIGHT", "MUTED", "PAPER", "calm", "themed", "to_svg"]
+__all__ = ["ALERT", "CUT", "GRID", "INK", "KEPT", "LIGHT", "MUTED", "PAPER", "WIDTH", "calm", "themed", "to_svg"]
 
 INK, MUTED, GRID, PAPER = "#1c2126", "#656d76", "#e4e6e9", "#fefefd"
 KEPT, CUT, ALERT = "#0072b2", "#b3b9c0", "#d05a00"
+WIDTH = 5.2  # inches: half of a page
 LIGHT = {"ink": INK, "muted": MUTED, "grid": GRID, "paper": PAPER, "kept": KEPT, "cut": CUT, "alert": ALERT}
 
 _STYLE = {

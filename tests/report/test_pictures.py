@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pyrosparse.report import images, pictures
+from pyrosparse.report import curves, images, pictures
 from pyrosparse.report.axes import power, short
 from pyrosparse.report.theme import CUT, KEPT, to_svg
 
@@ -32,18 +32,18 @@ def test_a_histogram_of_next_to_nothing(values: list[float], threshold: float | 
 
 
 def test_the_elbo_is_the_sum_of_its_parts() -> None:
-    axes = pictures.elbo([1, 2], [-5.0, -4.0], [3.0, 2.0], [0.5, 1.0]).axes[0]
+    axes = curves.elbo([1, 2], [-5.0, -4.0], [3.0, 2.0], [0.5, 1.0]).axes[0]
     drawn = {tuple(line.get_ydata()) for line in axes.lines}
     assert drawn == {(8.0, 6.0), (5.0, 4.0), (3.0, 2.0)}
 
 
 def test_the_elbo_with_holes() -> None:
-    figure = pictures.elbo([1, 2, 3], [np.nan, -4.0, np.nan], [3.0, np.nan, 2.0], [np.nan] * 3)
+    figure = curves.elbo([1, 2, 3], [np.nan, -4.0, np.nan], [3.0, np.nan, 2.0], [np.nan] * 3)
     to_svg(figure, key="e", alt="")
 
 
 def test_the_chosen_point_is_marked_where_it_lies() -> None:
-    figure = pictures.quality_against_size([300, 100, 200], [0.95, 0.5, 0.9], chosen=0, note="this one")
+    figure = curves.quality_against_size([300, 100, 200], [0.95, 0.5, 0.9], chosen=0, note="this one")
     marked = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
     assert [float(line.get_xdata()[0]) for line in marked] == [300.0]
     assert "this one" in texts(figure)
@@ -52,11 +52,11 @@ def test_the_chosen_point_is_marked_where_it_lies() -> None:
 @pytest.mark.parametrize("quality", [[1.0], [1.0, 1.0], [0.0, 1.0], [0.97, 0.98]])
 def test_accuracies_at_the_ends_of_the_scale(quality: list[float]) -> None:
     cost = np.arange(1, len(quality) + 1) * 1000
-    to_svg(pictures.quality_against_size(cost, quality, reference=1.0), key="q", alt="")
+    to_svg(curves.quality_against_size(cost, quality, reference=1.0), key="q", alt="")
 
 
 def test_errors_are_drawn_as_they_are() -> None:
-    figure = pictures.quality_against_size([1, 2], [0.2, 12.0], accuracy=False, in_bytes=False)
+    figure = curves.quality_against_size([1, 2], [0.2, 12.0], accuracy=False, in_bytes=False)
     assert list(figure.axes[0].lines[0].get_ydata()) == [0.2, 12.0]
 
 
@@ -74,7 +74,7 @@ def test_posteriors_without_any_kept_or_with_no_spread() -> None:
 
 
 def test_units_and_weights_over_time() -> None:
-    figure = pictures.kept_over_time([1, 2], [900, 30], total=1000, units={"fc1": [30, 10], "fc2": [10, 10]})
+    figure = curves.kept_over_time([1, 2], [900, 30], total=1000, units={"fc1": [30, 10], "fc2": [10, 10]})
     assert {"30", "of 1,000", "fc1: 10", "fc2: 10"} <= set(texts(figure))
 
 
@@ -133,6 +133,6 @@ def test_powers(exponent: float, written: str) -> None:
 
 
 def test_colours_follow_the_page() -> None:
-    svg = to_svg(pictures.elbo([1, 2], [-5.0, -4.0], [3.0, 2.0], [0.5, 1.0]), key="k", alt='a "b" <c>')
+    svg = to_svg(curves.elbo([1, 2], [-5.0, -4.0], [3.0, 2.0], [0.5, 1.0]), key="k", alt='a "b" <c>')
     assert "var(--kept)" in svg and KEPT not in svg
     assert 'aria-label="a &quot;b&quot; &lt;c&gt;"' in svg
