@@ -68,7 +68,11 @@ def export(
     import pyrosparse as ps
 
     network = ps.load(_existing(file))
-    example = torch.zeros(1, *(wanted or _first_shape(network)))
+    size = wanted or _first_shape(network)
+    try:
+        example = torch.zeros(1, *size)
+    except (RuntimeError, TypeError) as error:  # torch has either
+        raise ConfigError(f"--shape {shape}: an example of this size does not fit into memory") from error
     (ps.export_onnx if out.suffix == ".onnx" else ps.export_torch)(network, out, example)
     typer.echo(f"{out}: {out.stat().st_size} bytes")
 

@@ -65,6 +65,9 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"error: {error}", BAD_USE if isinstance(error, ConfigError) else FAILED
     if hasattr(error, "format_message"):  # typer's own: an unknown option, a missing argument
         return f"error: {error.format_message()} ({_help_of(error)})", getattr(error, "exit_code", BAD_USE)
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"error: {where}{error.strerror}", FAILED
     return f"error: unexpected {type(error).__name__}: {error}; --debug shows where it comes from", FAILED
 
 

@@ -102,6 +102,8 @@ def _explain(error: ValidationError, file: str) -> str:
     key = ".".join(keys)
     if first["type"] == "extra_forbidden":
         return f"{file}: unknown key {key}{_instead_of(keys)}"
+    if first["type"] in {"model_type", "dict_type"}:
+        return f"{file}: {key} = {first['input']!r}: a table belongs here, [{key}]"
     message = str(first.get("ctx", {}).get("error") or first["msg"]).removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if isinstance(first["input"], Mapping):
@@ -197,7 +199,11 @@ def known_priors() -> dict[str, Callable[..., Any]]:
     from pyrosparse import priors
 
     public = {name: getattr(priors, name) for name in priors.__all__}
-    return {k: v for k, v in public.items() if inspect.isclass(v) and not inspect.isabstract(v)}
+    return {
+        k: v
+        for k, v in public.items()
+        if inspect.isclass(v) and issubclass(v, priors.Prior) and not inspect.isabstract(v)
+    }
 
 
 def _check_args(file: str, key: str, factory: Callable[..., Any], args: Mapping[str, Any]) -> None:
@@ -217,5 +223,8 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
         for name in tables:
             table = table.get(name, {})
         if key in table:
-            table[key] = str((folder / Path(table[key]).expanduser()).resolve())
+            try:
+                table[key] = str((folder / Path(table[key]).expanduser()).resolve())
+            except (ValueError, RuntimeError, OSError) as error:  # a NUL, a home that is not known, a loop of links
+                raise ConfigError(f"{'.'.join([*tables, key])} = {table[key]!r} is no path: {error}") from error
     return Config.model_validate(settings)

@@ -215,7 +215,7 @@ class Posterior(_Table):
 class Config(_Table):
     """A whole configuration; ``seed`` and ``device`` stand at the top of the file."""
 
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0  # what numpy's generators take
     device: str = "auto"
     data: Data = Field(default_factory=Data)
     model: Model = Field(default_factory=Model)

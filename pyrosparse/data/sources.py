@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
             return {key: file[key] for key in NPZ_ARRAYS}
     except DataError:
         raise
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, EOFError, OSError) as error:
         raise DataError(f"{path} is not a whole .npz file of plain arrays: {error}") from error
 
 

@@ -181,6 +181,8 @@ def pick_device(device: str | torch.device) -> torch.device:
         picked = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ConfigError(f"device {device!r} is not known to torch; try 'auto', 'cpu' or 'cuda'") from error
+    if picked.type == "meta":
+        raise ConfigError("device 'meta' has shapes and no numbers; use device='auto' or 'cpu'")
     if picked.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device 'cuda' was asked for, and torch sees no CUDA device; use device='auto' or 'cpu'")
     return picked

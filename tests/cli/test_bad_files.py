@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+import pyrosparse as ps
 from pyrosparse.cli import main
 from tests.cli.calls import call
 
@@ -35,6 +37,14 @@ def test_a_file_that_is_missing_or_damaged(
         assert left.value.code == 1
         assert words in err and err.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["bad.psz"]
+
+
+@pytest.mark.parametrize("shape", ["99999999999999999999", "999999999,999999999"])
+def test_an_example_that_is_too_large(shape: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ps.save(tmp_path / "net.psz", nn.Sequential(nn.Linear(3, 2)))
+    code, _, err = call(capsys, "export", tmp_path / "net.psz", "-o", tmp_path / "net.onnx", "--shape", shape)
+    assert code == 2
+    assert f"--shape {shape}: an example of this size does not fit into memory" in err and err.count("\n") == 1
 
 
 def test_a_folder_where_a_file_belongs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

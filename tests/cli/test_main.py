@@ -87,6 +87,15 @@ def test_an_error_of_ours_is_one_line(capsys: pytest.CaptureFixture[str], monkey
     assert call(capsys, "demo") == (1, "", "pyrosparse: error: it is so\n")
 
 
+def test_an_error_of_the_system_names_its_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "run", broken(OSError(36, "File name too long", "runs/long")))
+    assert call(capsys, "demo") == (1, "", "pyrosparse: error: runs/long: File name too long\n")
+    monkeypatch.setattr(pipeline, "run", broken(OSError(28, "No space left on device")))
+    assert call(capsys, "demo") == (1, "", "pyrosparse: error: No space left on device\n")
+
+
 def test_an_unexpected_error_points_to_debug(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -237,6 +237,19 @@ def test_npz_that_is_cut_or_something_else(tmp_path: Path) -> None:
         load("npz", path)
 
 
+def test_npz_packed_by_a_method_that_nobody_knows(tmp_path: Path) -> None:
+    path = npz(tmp_path)
+    data = bytearray(path.read_bytes())
+    for header, place in ((b"PK\3\4", 8), (b"PK\1\2", 10)):  # of each member, and in the directory
+        start = data.find(header)
+        while start >= 0:
+            data[start + place] = 99
+            start = data.find(header, start + 1)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"not a whole .npz file.*compression method"):
+        load("npz", path)
+
+
 @pytest.mark.parametrize("validation", [0, 0.0, 1.0, 1.5, -1, 40, 100, True])
 def test_validation_out_of_range(idx: Path, validation: float) -> None:
     with pytest.raises(DataError, match="validation = "):

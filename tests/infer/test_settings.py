@@ -97,6 +97,8 @@ def test_devices() -> None:
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(ConfigError, match="'gpu9' is not known"):
         pick_device("gpu9")
+    with pytest.raises(ConfigError, match="'meta' has shapes and no numbers"):
+        pick_device("meta")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from pyro.infer import Predictive
@@ -52,9 +53,10 @@ def test_options() -> None:
     network = models.mlp((3, 4, 5, 2))
     assert [n for n, _ in network.named_children()] == ["flatten", "fc1", "relu1", "fc2", "relu2", "fc3"]
     assert [n for n, _ in models.mlp((3, 2)).named_children()] == ["flatten", "fc1"]
-    for sizes in ((), (3,)):
+    assert models.mlp(np.array([3, 2]))(torch.randn(1, 3)).shape == (1, 2)  # type: ignore[arg-type]
+    for sizes in ((), (3,), (3, 0, 2), (3, -1), (3, 2.0), "abc"):
         with pytest.raises(ConfigError, match="sizes are"):
-            models.mlp(sizes)
+            models.mlp(sizes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", SMALL)
