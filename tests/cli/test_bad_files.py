@@ -8,17 +8,14 @@ import pytest
 from torch import nn
 
 import pyrosparse as ps
-from pyrosparse.cli import main
 from tests.cli.calls import call
 
 
 @pytest.mark.parametrize("command", ["inspect", "prune", "report"])
 def test_a_folder_that_is_no_run(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(SystemExit) as left:
-            main([command, str(folder)])
-        err = capsys.readouterr().err
-        assert left.value.code == 1
+        code, _, err = call(capsys, command, folder)
+        assert code == 1
         assert str(folder) in err and err.count("\n") == 1
 
 
@@ -31,10 +28,8 @@ def test_a_file_that_is_missing_or_damaged(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.psz").write_bytes(b"not a network")
     for name, words in (("absent.psz", "there is no file"), ("bad.psz", "bad.psz")):
-        with pytest.raises(SystemExit) as left:
-            main([args[0], name, *args[1:]])
-        err = capsys.readouterr().err
-        assert left.value.code == 1
+        code, _, err = call(capsys, args[0], name, *args[1:])
+        assert code == 1
         assert words in err and err.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["bad.psz"]
 
@@ -65,8 +60,6 @@ def test_a_folder_where_a_file_belongs(tmp_path: Path, capsys: pytest.CaptureFix
     ],
 )
 def test_bad_options(args: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        main(args)
-    err = capsys.readouterr().err
-    assert left.value.code == 2
+    code, _, err = call(capsys, *args)
+    assert code == 2
     assert words in err and err.count("\n") == 1

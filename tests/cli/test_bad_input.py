@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import pyrosparse as ps
-from pyrosparse.cli import main
+from tests.cli.calls import call
 
 Refuse = Callable[..., str]
 QUICK = """
@@ -44,10 +44,8 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
     def run(text: str, *args: str, code: int = 1) -> str:
         (tmp_path / "bad.toml").write_text(text)
-        with pytest.raises(SystemExit) as left:
-            main(["run", str(tmp_path / "bad.toml"), "--out", str(tmp_path / "run"), *args])
-        out, err = capsys.readouterr()
-        assert (left.value.code, out) == (code, "")
+        left, out, err = call(capsys, "run", tmp_path / "bad.toml", "--out", tmp_path / "run", *args)
+        assert (left, out) == (code, "")
         assert err.startswith("pyrosparse: error: ") and err.count("\n") == 1
         assert not (tmp_path / "run").exists()
         return err
@@ -79,10 +77,9 @@ def npz(folder: Path, **changes: np.ndarray) -> str:
 
 
 def test_a_configuration_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as left:
-        main(["run", str(tmp_path / "absent.toml")])
-    assert left.value.code == 2
-    assert "there is no file" in capsys.readouterr().err
+    code, _, err = call(capsys, "run", tmp_path / "absent.toml")
+    assert code == 2
+    assert "there is no file" in err
 
 
 def test_wrong_paths(refused: Refuse) -> None:
@@ -204,11 +201,9 @@ def test_a_threshold_that_empties_a_layer_keeps_a_unit_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run.toml").write_text(QUICK)
-    run = ["run", str(tmp_path / "run.toml"), "--out", str(tmp_path / "run"), "--set", "prune.threshold=-1e3"]
-    with pytest.raises(SystemExit) as left:
-        main(run)
-    out, err = capsys.readouterr()
-    assert left.value.code == 0
+    run = tmp_path / "run"
+    code, out, err = call(capsys, "run", tmp_path / "run.toml", "--out", run, "--set", "prune.threshold=-1e3")
+    assert code == 0
     for layer in ("fc1", "fc2", "fc3"):
         said = f"{layer}.weight: no weight has log α ≤ -1e+03"
         assert f"note: {said}" in out and f"pyrosparse: warning: {said}" in err
@@ -240,16 +235,14 @@ def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     real = os.replace
     monkeypatch.setattr("os.replace", full)
     (tmp_path / "run.toml").write_text(QUICK)
-    with pytest.raises(SystemExit) as left:
-        main(["run", str(tmp_path / "run.toml"), "--out", str(tmp_path / "run")])
-    assert left.value.code == 1
-    assert "No space left on device" in capsys.readouterr().err
+    run = ("run", tmp_path / "run.toml", "--out", tmp_path / "run")
+    code, _, err = call(capsys, *run)
+    assert code == 1
+    assert "No space left on device" in err
     monkeypatch.undo()
     # what was finished is kept, and the run goes on from there
     assert (tmp_path / "run" / "checkpoint").is_dir()
-    with pytest.raises(SystemExit) as left:
-        main(["run", str(tmp_path / "run.toml"), "--out", str(tmp_path / "run"), "--resume"])
-    assert left.value.code == 0
+    assert call(capsys, *run, "--resume")[0] == 0
 
 
 def test_without_the_onnx_packages(refused: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import matplotlib.figure
 import numpy as np
@@ -35,14 +35,7 @@ def pair_of(network: nn.Module) -> Pair:
 
 @pytest.fixture
 def pair() -> Pair:
-    layers = {"fc1": nn.Linear(12, 10), "relu": nn.ReLU(), "fc2": nn.Linear(10, 3)}
-    return pair_of(nn.Sequential(layers_of(layers)))
-
-
-def layers_of(layers: dict[str, nn.Module]) -> Any:
-    from collections import OrderedDict
-
-    return OrderedDict(layers)
+    return pair_of(nn.Sequential(OrderedDict(fc1=nn.Linear(12, 10), relu=nn.ReLU(), fc2=nn.Linear(10, 3))))
 
 
 def test_a_small_site_has_its_own_axes(pair: Pair) -> None:
