@@ -1,12 +1,14 @@
 """The group lasso on moments of real activations: Newton against FISTA, scikit-learn's MultiTaskLasso and celer.
 
 Problems come from two layers of a network trained on MNIST, 300 inputs by 100 outputs and 800 by 500, at several
-λ/λ_max. All solvers stop at a relative duality gap of 1e-6, which is checked from outside by the same certificate. They
-run in one thread and in turn; times are CPU seconds, medians over rounds. scikit-learn and celer get √n·R^½ and its
-targets, d rows with the moments of all samples, so that they do not pay for the number of samples either. The bound of
-FISTA, L(M_k) − L* ≤ 2L‖M_0 − M*‖²/(k+1)², is checked at every step of one run.
+λ/λ_max. All solvers stop at a relative duality gap of 1e-6, which is checked from outside by the same certificate:
+other libraries get the loosest tolerance that reaches it, and what they warn of is written down. Everything runs in
+one process with one thread, that of BLAS as well, and in turn; times are CPU seconds, medians over rounds. scikit-learn
+and celer get √d·R^½ and its targets, d rows with the moments of all samples, so that they do not pay for the number
+of samples either. The bound of FISTA, L(M_k) − L* ≤ 2L‖M_0 − M*‖²/(k+1)², is checked at every step of one run. The
+result is written anew after each row.
 
-    python benchmarks/reconstruction_solvers.py [--rounds 3] [--problems …] [--ratios …] [--out FILE]
+    python benchmarks/reconstruction_solvers.py [--rounds 5] [--problems …] [--ratios …] [--out FILE]
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from common import environment, write
-from compression import load_data
+from mnist import load_data
 from sklearn.linear_model import MultiTaskLasso
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 import pyrosparse as ps
@@ -34,6 +38,8 @@ from pyrosparse.reconstruction.newton import newton
 from pyrosparse.reconstruction.problem import Matrices, Problem
 
 GAP = 1e-6
+# times slower than Newton that was asked of each
+ASKED = {"scikit-learn": 10.0, "celer": 5.0, "FISTA with restart": 5.0}
 PROBLEMS = {"300 x 100": ("lenet_300_100", "fc2"), "800 x 500": ("lenet_5_caffe", "fc1")}
 
 
@@ -79,12 +85,20 @@ def by_celer(X: np.ndarray, Y: np.ndarray, lam: float, tol: float) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(found))
 
 
+def overheard(solve: Callable[[], Tensor]) -> tuple[Tensor, list[str]]:
+    """A solution, and what its solver warned of, a line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = solve()
+    return found, sorted({f"{w.category.__name__}: {str(w.message).splitlines()[0]}" for w in caught})
+
+
 def calibrated(
     solve: Callable[..., Tensor], problem: Problem, lam: float, data: tuple[np.ndarray, np.ndarray]
 ) -> float:
     """Loosest tolerance, of powers of two, at which another library reaches the gap that is asked for."""
     tol = 2 * GAP
-    while problem.certify((solve(*data, lam, tol),), lam).relative > GAP and tol > 1e-12:
+    while problem.certify((overheard(partial(solve, *data, lam, tol))[0],), lam).relative > GAP and tol > 1e-12:
         tol /= 2
     return tol
 
@@ -103,20 +117,27 @@ def measure(problem: Problem, ratio: float, rounds: int, *, celer: bool) -> dict
         runs[name] = lambda solve=solve, name=name: solve(*data, lam, tols[name])
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     gaps: dict[str, float] = {}
+    warned: dict[str, list[str]] = {}
+    for run in runs.values():  # what is set up once is set up here
+        overheard(run)
     for _ in range(rounds):
         for name, run in runs.items():
             start = time.process_time()
-            M = run()
+            M, warned[name] = overheard(run)
             seconds[name].append(time.process_time() - start)
             gaps[name] = problem.certify((M,), lam).relative
     medians = {name: statistics.median(values) for name, values in seconds.items()}
+    solution = newton(problem, lam, tol=GAP)
     return {
         "ratio": ratio,
-        "kept": newton(problem, lam, tol=GAP).units,
-        "steps": newton(problem, lam, tol=GAP).steps,
+        "kept": solution.units,
+        "steps": solution.steps,
         "cpu_seconds": medians,
         "times_newton": {name: value / medians["Newton"] for name, value in medians.items()},
         "relative_gap": gaps,
+        "reached": {name: gap <= GAP for name, gap in gaps.items()},
+        "tolerance": {"Newton": GAP, "FISTA with restart": GAP} | tols,
+        "warned": {name: lines for name, lines in warned.items() if lines},
     }
 
 
@@ -145,31 +166,44 @@ def has_celer() -> bool:
     return True
 
 
+def result_of(rows: list[dict[str, Any]], bounds: dict[str, bool]) -> dict[str, Any]:
+    """Rows, and in the worst of them what was asked; a solver that missed the gap is not compared."""
+    worst = {
+        name: min(row["times_newton"][name] for row in rows if row["reached"].get(name))
+        for name in ASKED
+        if any(row["reached"].get(name) for row in rows)
+    }
+    verdict = [
+        {"claim": f"times faster than {name}", "asked": ASKED[name], "measured": times, "met": times >= ASKED[name]}
+        for name, times in worst.items()
+    ]
+    return {"claim": "group lasso", "rows": rows, "verdict": verdict, "fista_bound": bounds, **environment()}
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
-    parser.add_argument("--ratios", nargs="+", type=float, default=[0.1, 0.03, 0.01])
+    parser.add_argument("--ratios", nargs="+", type=float, default=[0.3, 0.1, 0.03, 0.01])
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--out", default="reconstruction_solvers.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # what others say about tolerances; the gap is measured here
     celer = has_celer()
-    rows, bounds = [], {}
-    for title in options.problems:
-        problem = problem_named(title, options.images)
-        bounds[title] = bound_holds(problem, 0.03)
-        for ratio in options.ratios:
-            rows.append({"problem": title} | measure(problem, ratio, options.rounds, celer=celer))
-            print(rows[-1], flush=True)
-    worst = {
-        name: min(row["times_newton"][name] for row in rows if name in row["times_newton"])
-        for name in rows[0]["times_newton"]
-    }
-    print("least times faster:", worst, "FISTA within its bound:", bounds)
-    write(options.out, {"claim": "group lasso", "rows": rows, "worst": worst, "fista_bound": bounds, **environment()})
+    rows: list[dict[str, Any]] = []
+    bounds: dict[str, bool] = {}
+    with threadpool_limits(1):
+        for title in options.problems:
+            problem = problem_named(title, options.images)
+            bounds[title] = bound_holds(problem, 0.03)
+            print(f"{title}: FISTA within its bound: {bounds[title]}", flush=True)
+            for ratio in options.ratios:
+                rows.append({"problem": title} | measure(problem, ratio, options.rounds, celer=celer))
+                print(rows[-1], flush=True)
+                write(options.out, result_of(rows, bounds))
+    for claim in result_of(rows, bounds)["verdict"]:
+        print(claim)
 
 
 if __name__ == "__main__":

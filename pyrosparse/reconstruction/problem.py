@@ -178,15 +178,25 @@ class Problem:
         :param G: ``correlation(M)``, where it is known.
         """
         G = self.correlation(M) if G is None else G
-        loss = self.loss(M, G)
-        primal = loss + lam * (self.omega * self.norms(M)).sum()
-        with_target = self.c - torch.stack([(m * b.S).sum() for b, m in zip(self.blocks, M, strict=True)]).sum()
-        size = (2 * loss).clamp(min=torch.finfo(torch.float64).tiny)
-        bound = (lam * self.omega / self.norms(G).clamp(min=torch.finfo(torch.float64).tiny)).min()
-        scale = (with_target / size).clamp(-bound, bound)
-        dual = scale * with_target - 0.5 * scale.square() * size
-        zero = 0.5 * self.c.clamp(min=torch.finfo(torch.float64).tiny)
-        values = torch.stack([primal, dual, scale, (primal - dual) / zero]).tolist()
+        left = self.c - torch.stack([(m * b.S).sum() for b, m in zip(self.blocks, M, strict=True)]).sum()
+        return self.certificate(lam, left, 2 * self.loss(M, G), self.norms(M), self.norms(G))
+
+    def certificate(self, lam: float, left: Tensor, twice_loss: Tensor, size: Tensor, slope: Tensor) -> Certificate:
+        """Duality gap from what M and G = S − M R come down to.
+
+        :param left: E‖Y‖² − tr M Sᵀ, which is E (Y − M X)ᵀY.
+        :param twice_loss: E‖Y − M X‖².
+        :param size: ‖M_g‖, shape ``(groups,)``.
+        :param slope: ‖G_g‖, likewise.
+        """
+        tiny = torch.finfo(torch.float64).tiny
+        weight = lam * self.omega
+        primal = 0.5 * twice_loss + weight @ size
+        twice_loss = twice_loss.clamp(min=tiny)
+        bound = (weight / slope.clamp(min=tiny)).min()
+        scale = (left / twice_loss).clamp(-bound, bound)
+        dual = scale * left - 0.5 * scale.square() * twice_loss
+        values = torch.stack([primal, dual, scale, (primal - dual) / (0.5 * self.c).clamp(min=tiny)]).tolist()
         return Certificate(*values)
 
     def shrink(self, M: Matrices, amount: Tensor) -> Matrices:

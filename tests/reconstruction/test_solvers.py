@@ -149,6 +149,24 @@ def test_newton_needs_few_steps_from_anywhere() -> None:
             assert not found.kept[100:].any()
 
 
+@pytest.mark.parametrize("ratio", [0.3, 0.1, 0.01])
+def test_newton_lets_many_groups_in_by_and_by(ratio: float) -> None:
+    """More groups leave 0 than a step lets in; the gap that is said is that of M, and exactly 0 is what is cut."""
+    problem, _ = own_target(120, 30)
+    lam = ratio * problem.lam_max
+    entering = int((problem.norms((problem.blocks[0].S,)) > lam).sum())
+    assert entering > 40
+    everything = torch.ones(120, dtype=torch.bool)
+    found = [newton(problem, lam, start=s) for s in (None, problem.zeros(), problem.least_squares(everything))]
+    for solution in found:
+        assert solution.gap == problem.certify(solution.M, lam).relative <= 1e-6
+        assert solution.steps <= 20
+        assert torch.equal(problem.norms(solution.M) > 0, solution.kept)
+        torch.testing.assert_close(
+            problem.objective(solution.M, lam), problem.objective(found[0].M, lam), rtol=1e-5, atol=0
+        )
+
+
 def test_newton_with_more_columns_than_samples() -> None:
     problem, X, Y = other_target(8, 3)
     X, Y = X[:6] - X[:6].mean(0), Y[:6] - Y[:6].mean(0)
