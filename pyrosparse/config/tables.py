@@ -86,14 +86,19 @@ class Pretrain(_Table):
 
 
 class Reconstruct(_Table):
-    """``[reconstruct]``: linear reconstruction of the dense network, by one of ``lam_ratio``, ``kib`` and ``error``.
+    """``[reconstruct]``: linear reconstruction of the dense network.
 
-    ``examples`` of the training data give the moments; ``curve`` lists λ/λ_max for error against size.
+    Exactly one of ``lam``, ``lam_ratio``, ``units``, ``kib`` and ``error`` says how much goes. ``low_rank`` is the
+    relative error that a factorisation of each layer may have afterwards. ``examples`` of the training data give the
+    moments; ``curve`` lists λ/λ_max for error against size.
     """
 
+    lam: PositiveFloat | None = None
     lam_ratio: Share | None = None
+    units: PositiveInt | None = None
     kib: PositiveFloat | None = None
     error: Share | None = None
+    low_rank: Share | None = None
     chaining: Literal["parallel", "top-down", "bottom-up"] = "bottom-up"
     debias: bool = True
     refit: bool = True
@@ -101,10 +106,18 @@ class Reconstruct(_Table):
     examples: PositiveInt = 10_000
     curve: list[Share] = Field(default_factory=lambda: [0.003, 0.01, 0.03, 0.1])
 
+    @property
+    def goal(self) -> dict[str, float]:
+        """How much goes, as an option of :func:`pyrosparse.reconstruct`."""
+        options = {
+            "lam": self.lam, "lam_ratio": self.lam_ratio, "units": self.units, "kib": self.kib, "error": self.error
+        }  # fmt: skip
+        return {name: value for name, value in options.items() if value is not None}
+
     @model_validator(mode="after")
     def _one_goal(self) -> Reconstruct:
-        if sum(goal is not None for goal in (self.lam_ratio, self.kib, self.error)) != 1:
-            raise ValueError("give exactly one of lam_ratio, kib and error")
+        if len(self.goal) != 1:
+            raise ValueError("give exactly one of lam, lam_ratio, units, kib and error")
         return self
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,10 +35,9 @@ class Cutting:
     def plan(self) -> Pruned:
         """What the settings ask for; nothing is written."""
         table = self.run.config.prune
-        model, guide = self.fitting.posterior
         if table.budget_bytes is not None:
-            return prune(model, guide, budget=table.budget_bytes, val_loader=self.run.val)
-        return prune(model, guide, threshold=table.threshold, val_loader=self.run.val, tolerance=table.tolerance)
+            return self._cut(budget=table.budget_bytes, val_loader=self.run.val)
+        return self._cut(threshold=table.threshold, val_loader=self.run.val, tolerance=table.tolerance)
 
     @cached_property
     def pruned(self) -> Pruned:
@@ -44,7 +45,7 @@ class Cutting:
         run = self.run
         if run.folder.finished("prune"):
             known = float(run.folder.metrics["threshold"])
-            return prune(*self.fitting.posterior, threshold=known, val_loader=run.val)
+            return self._cut(threshold=known, val_loader=run.val)
         clock = Clock()
         pruned = self.plan
         report = pruned.report.to_dict()
@@ -94,7 +95,7 @@ class Cutting:
         for threshold in sorted({*run.config.prune.curve, chosen}):
             with warnings.catch_warnings(record=True) as caught, tempfile.TemporaryDirectory() as place:
                 warnings.simplefilter("always", PyrosparseWarning)
-                pruned = prune(*self.fitting.posterior, threshold=threshold)
+                pruned = self._cut(threshold=threshold)
                 info = coding.save(Path(place) / "point.psz", pruned, c=c)
                 network = in_file(pruned, c)
             points.append(
@@ -109,6 +110,13 @@ class Cutting:
             )
         run.folder.finish("curve", curve=points)
         run.say(f"curve      {len(points)} thresholds")
+
+    def _cut(self, **options: Any) -> Pruned:
+        """Prune; the file is compared with the dense network, whatever was reconstructed before the fit."""
+        pruned = prune(*self.fitting.posterior, **options)
+        if self.run.config.reconstruct is None:
+            return pruned
+        return replace(pruned, original_parameters=sizes(self.fitting.dense)["parameters"])
 
     def _write_posterior(self, pruned: Pruned) -> None:
         tensors: dict[str, Tensor] = {}

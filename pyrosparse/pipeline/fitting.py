@@ -132,6 +132,11 @@ class Fitting:
             notes.append(f"trained with shifts of up to {config.data.shift} pixels")
         if config.fit.teacher is not None:
             notes.append(f"trained on labels softened by a teacher, {config.fit.teacher.name}")
+        if config.reconstruct is not None:
+            notes.append(
+                "the posterior starts from the reconstructed network: weights and units before pruning are those of "
+                "it, sizes are compared with the dense network"
+            )
         cold = build.cold_sites(config, model)
         if cold:
             weights = ", ".join(f"{weight:g}" for weight in sorted(set(cold.values())))

@@ -30,13 +30,12 @@ def reconstructed(run: Context, dense: nn.Module) -> nn.Module:
     small, report = reconstruct(
         dense,
         loader,
-        lam_ratio=table.lam_ratio,
-        kib=table.kib,
-        error=table.error,
         chaining=table.chaining,
         debias=table.debias,
         refit=table.refit,
+        low_rank=table.low_rank,
         input_features=table.input_features,
+        **table.goal,
     )
     if not run.folder.finished("reconstruct"):
         seconds = clock()

@@ -27,12 +27,15 @@ def reconstruction(run: Run) -> Html:
         return Html("")
     lead = f"Units that the next layer can do without, before the posterior: {found.get('method', NONE)}."
     rows = [row for row in found.get("rows", []) if isinstance(row, Mapping)]
-    header = ["Layer", "Inputs before", "after", "λ / λ max", "Error of reconstruction", "KiB before", "after"]
+    factors = any(row.get("rank") is not None for row in rows)
+    header = ["Layer", "Inputs before", "after", *(["Rank"] if factors else []), "λ / λ max"]
+    header += ["Error of reconstruction", "KiB before", "after"]
     body = [
         [
             element("code", row.get("layer", NONE)),
             count(row.get("inputs")),
             count(row.get("kept")),
+            *([count(row.get("rank"))] if factors else []),
             decimal4(row.get("lam_ratio")),
             decimal4(row.get("error")),
             decimal(row.get("kib_before"), 1),
