@@ -188,6 +188,72 @@ def reconstructions() -> list[str]:
     return [*head, "|---|---|---|---|---|---|", *lines, ""]
 
 
+def together() -> list[str]:
+    """Table of reconstruction with a posterior, against each alone."""
+    result = read("reconstruction-together")
+    if result is None:
+        return []
+    lines = [
+        "## Reconstruction together with a posterior, LeNet-300-100",
+        "",
+        "The smallest file of each row whose validation error is at most that of the dense network plus "
+        f"{100 * result['recipe']['tolerance']:.1f} points.",
+        "",
+        "| row | bytes | file | validation error % | test error % | CPU min a seed | within the tolerance |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row, figures in result["rows"].items():
+        cells = (
+            row,
+            spread(figures["bytes"]),
+            spread(figures["file"]),
+            spread(figures["val_error"], 2, 100),
+            spread(figures["test_error"], 2, 100),
+            spread(figures["cpu_seconds"], 1, 1 / 60),
+            "every seed" if figures["within"] else "**not every seed**",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    gains = [
+        f"- {both}: {spread(times, 2)} times smaller than {one}."
+        for both, alone in result["gains"].items()
+        for one, times in alone.items()
+    ]
+    return [*lines, "", *gains, ""]
+
+
+def solvers() -> list[str]:
+    """Table of the group lasso's solvers."""
+    result = read("reconstruction_solvers")
+    if result is None:
+        return []
+    names = list(result["rows"][0]["times_newton"])
+    others = [name for name in names if name != "Newton"]
+    lines = [
+        "## Group lasso, relative duality gap 1e-6, one thread",
+        "",
+        "| problem | λ/λ_max | kept | Newton, CPU ms | "
+        + " | ".join(f"{name}, times Newton" for name in others)
+        + " |",
+        "|---" * (4 + len(others)) + "|",
+    ]
+    for row in result["rows"]:
+        times = [
+            f"{row['times_newton'][name]:.1f}" + ("" if row["reached"][name] else " (gap missed)") for name in others
+        ]
+        cells = (
+            row["problem"],
+            f"{row['ratio']:g}",
+            str(row["kept"]),
+            f"{1e3 * row['cpu_seconds']['Newton']:.1f}",
+            *times,
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    bounds = "; ".join(
+        f"{name}: {'at every step' if held else '**not held**'}" for name, held in result["fista_bound"].items()
+    )
+    return [*lines, "", *verdicts(result["verdict"], "{:.1f}"), f"- The bound of FISTA holds: {bounds}.", ""]
+
+
 def steps(name: str, title: str) -> list[str]:
     """Table of step times."""
     result = read(name)
@@ -214,7 +280,7 @@ def main() -> None:
     lines += ["## MNIST, LeNet-300-100", "", *compression("lenet_300_100", small), *curve("lenet_300_100", small), ""]
     lines += ["## MNIST, LeNet-5-Caffe", "", *compression("lenet_5_caffe", conv), *curve("lenet_5_caffe", conv), ""]
     lines += steps("step_time", "Step time, LeNet-300-100")
-    lines += [*whole_units(), *group_steps(), *inference(), *reconstructions()]
+    lines += [*whole_units(), *group_steps(), *inference(), *reconstructions(), *together(), *solvers()]
     demo = read("demo")
     if demo:
         m = demo["median"]

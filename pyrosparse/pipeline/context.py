@@ -97,7 +97,7 @@ class Context:
         row = {**sizes(network), **scores(error), "seconds": seconds, **(record or {})}
         self.folder.finish(stage, row, **others)
         self.say(
-            f"{stage:<10} {100 * row['val_accuracy']:6.2f} % right on validation data, "
+            f"{stage:<11} {100 * row['val_accuracy']:6.2f} % right on validation data, "
             f"{row['nonzero']:,} numbers, {size(row['bytes'])}, {seconds:.1f} s"
         )
 

@@ -109,7 +109,7 @@ class Cutting:
                 }
             )
         run.folder.finish("curve", curve=points)
-        run.say(f"curve      {len(points)} thresholds")
+        run.say(f"curve       {len(points)} thresholds")
 
     def _cut(self, **options: Any) -> Pruned:
         """Prune; the file is compared with the dense network, whatever was reconstructed before the fit."""

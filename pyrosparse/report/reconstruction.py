@@ -43,21 +43,41 @@ def reconstruction(run: Run) -> Html:
         ]
         for row in rows
     ]
+    if len(rows) > 1:
+        sizes = [decimal(found.get(key), 1) for key in ("kib_before", "kib")]
+        body.append(["Network", *[""] * (len(header) - 3), *sizes])
     shown = [table(header, body, caption="Reconstruction of each layer")]
     points = [p for p in found.get("curve", []) if isinstance(p, Mapping) and finite(p.get("val_error")) is not None]
     if points:
         alt = f"Validation error against size for {len(points)} reconstructions"
-        svg = to_svg(error_against_size(points), key="reconstruction", alt=alt)
-        caption = "Whole lines are debiased by least squares, dashed ones are not. Down is better, left is smaller."
+        marks = _marks(run, found)
+        svg = to_svg(error_against_size(points, marks), key="reconstruction", alt=alt)
+        caption = (
+            "Whole lines are debiased by least squares, dashed ones are not; neither is refitted. Down is better, left "
+            "is smaller."
+        )
         shown.append(element("div", figure(svg, "Over λ, by chaining", caption), class_="grid"))
     return section("Reconstruction", lead, join(shown))
 
 
+def _marks(run: Run, found: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """KiB and validation error of the network before the stage and after it, where both were measured."""
+    ends = {
+        "dense": (found.get("kib_before"), run.stage("dense").get("val_error")),
+        "this run": (found.get("kib"), run.stage("reconstruct").get("val_error")),
+    }
+    numbers = {name: (finite(kib), finite(error)) for name, (kib, error) in ends.items()}
+    return {name: (kib, error) for name, (kib, error) in numbers.items() if kib and error is not None}
+
+
 @themed
-def error_against_size(points: Sequence[Mapping[str, Any]]) -> Figure:
+def error_against_size(
+    points: Sequence[Mapping[str, Any]], marks: Mapping[str, tuple[float, float]] | None = None
+) -> Figure:
     """Validation error against KiB: a line for each chaining, dashed where it is not debiased.
 
     :param points: with ``chaining``, ``debias``, ``kib`` and ``val_error``.
+    :param marks: other networks, as KiB and error by name.
     """
     drawn = Figure(figsize=(5.2, 3.4), layout="constrained")
     axes = drawn.add_subplot()
@@ -72,7 +92,9 @@ def error_against_size(points: Sequence[Mapping[str, Any]]) -> Figure:
             axes.plot(
                 kib, error, color=colour, linestyle=dashes, linewidth=1.4, marker="o", markersize=3.5, label=label
             )
-    sizes = np.array([float(p["kib"]) for p in points])
+    for shape, (name, (kib, error)) in zip("sD^v", (marks or {}).items(), strict=False):
+        axes.plot(kib, error, shape, color="none", markeredgecolor=INK, markersize=6, label=name)
+    sizes = np.array([float(p["kib"]) for p in points] + [kib for kib, _ in (marks or {}).values()])
     if sizes.min() > 0 and sizes.max() / sizes.min() > 3:
         log_axis(axes, "x")
     axes.yaxis.set_major_formatter(FuncFormatter(short))

@@ -62,6 +62,7 @@ td .bar i { display: block; height: 100%; min-width: 1px; background: var(--kept
 .legend dd { margin: 0; color: var(--muted); font-variant-numeric: tabular-nums; }
 section > .absent { font-size: 13.5px; margin: 12px 0 0; max-width: 50em; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 36px 40px; align-items: start; }
+.scroll + .grid { margin-top: 36px; }
 .grid.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 290px), 1fr)); }
 figure { margin: 0; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; overflow: visible; }

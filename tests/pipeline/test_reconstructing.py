@@ -35,6 +35,7 @@ def test_a_run_with_reconstruction(tmp_path: Path) -> None:
     page = render(read_run(folder))
     assert "Reconstructed" in page
     assert "Over λ, by chaining" in page
+    assert all(f">{name}<" in page for name in ("parallel", "top-down", "bottom-up", "dense", "this run"))
     before = metrics(folder)["reconstruction"]
     pipeline.prune_again(folder, threshold=1.0)  # makes the reconstructed network anew
     assert metrics(folder)["reconstruction"] == before
@@ -59,6 +60,7 @@ def test_low_rank_layers_are_fitted_and_stored(tmp_path: Path) -> None:
     assert small.fc1[0].weight.shape[0] <= ranks["fc1"]
     page = str(reconstruction(read_run(folder)))
     assert "Rank" in page
+    assert f"{found['reconstruction']['kib']:.1f}" in page
     assert "Over λ" not in page
 
 
