@@ -107,7 +107,7 @@ class Reconstruct(_Table):
     curve: list[Share] = Field(default_factory=lambda: [0.003, 0.01, 0.03, 0.1])
 
     @property
-    def goal(self) -> dict[str, float]:
+    def goal(self) -> dict[str, Any]:
         """How much goes, as an option of :func:`pyrosparse.reconstruct`."""
         options = {
             "lam": self.lam, "lam_ratio": self.lam_ratio, "units": self.units, "kib": self.kib, "error": self.error

@@ -32,6 +32,16 @@ def other_target(d: int = 12, m: int = 5, size: int = 1) -> tuple[Problem, Tenso
     return problem, X, Y
 
 
+def activations(d: int = 120, m: int = 30, factors: int = 20, rows: int = 500) -> Problem:
+    """Y = W X for rectified units that depend on fewer factors, so that many can go."""
+    X = torch.randn(rows, factors, dtype=torch.float64) @ torch.randn(factors, d, dtype=torch.float64)
+    X = torch.relu(X + 0.1 * torch.randn_like(X))
+    X = X - X.mean(0)
+    W = torch.randn(m, d, dtype=torch.float64) / d**0.5
+    R = X.T @ X / rows
+    return Problem.of(R, W @ R, (W @ R * W).sum())
+
+
 def shared_units(units: int = 6) -> Problem:
     """Two maps that read the same units, the first three columns a unit and the second one."""
     blocks = []
