@@ -42,7 +42,7 @@ def try_to_read(folder: Path, data: bytes) -> str:
     """Read a file in every way; returns what happened."""
     path = folder / "net.psz"
     path.write_bytes(data)
-    start = time.perf_counter()
+    start = time.process_time()  # of the processor: a busy machine is no fault of the reader
     outcome = "read"
     for reader in (coding.load, coding.read_tensors, coding.info):
         try:
@@ -52,7 +52,7 @@ def try_to_read(folder: Path, data: bytes) -> str:
             outcome = "corrupt"
         except NetworkError as error:
             assert "network=" in str(error)  # a file of another class: whole, and it says what it needs
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     return outcome
 
 
