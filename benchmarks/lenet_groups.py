@@ -80,7 +80,7 @@ ROWS = {
         options={"global_scale": 1e-5},
         peaks={"conv1": 8.0, "conv2": 5.0, "fc1": 4.0, "fc2": 3.0},
         value=0.08,
-        rate=118.0,
+        rate=125.0,
     ),
     "gnj-5": GroupRecipe(
         **LENET_5,
