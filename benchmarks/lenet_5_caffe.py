@@ -24,7 +24,7 @@ from torch import Tensor, nn
 import pyrosparse as ps
 from pyrosparse.data import TensorLoader
 from pyrosparse.infer import schedules
-from pyrosparse.pruning.graph import UnitLink, find_links
+from pyrosparse.pruning.graph import Units, find_links
 from pyrosparse.pruning.removal import plan_removal
 from pyrosparse.pruning.surgery import cut_network
 
@@ -89,7 +89,7 @@ def precut(dense: nn.Module, train: TensorLoader, data: Data, recipe: Recipe) ->
     x = data.train.x[:5000]
     for index, units in enumerate(recipe.precut):
         links = find_links(network, LAYERS, x.shape[1:])
-        link = next(link for link in links.links if link.producer == LAYERS[index])
+        link = next(link for link in links.links if link.producers == [LAYERS[index]])
         _fold_means(network, link, units, x)
         masks = {layer: network.get_submodule(layer).weight != 0 for layer in LAYERS}
         weights = {layer: network.get_submodule(layer).weight.detach() for layer in LAYERS}
@@ -98,14 +98,15 @@ def precut(dense: nn.Module, train: TensorLoader, data: Data, recipe: Recipe) ->
 
 
 @torch.no_grad()
-def _fold_means(network: nn.Module, link: UnitLink, units: int, x: Tensor) -> None:
-    consumer = network.get_submodule(link.consumer)
-    mean, variance = input_moments(network, link.consumer, x)
+def _fold_means(network: nn.Module, link: Units, units: int, x: Tensor) -> None:
+    ((layer, spread),) = link.consumers.items()
+    consumer = network.get_submodule(layer)
+    mean, variance = input_moments(network, layer, x)
     columns = consumer.weight.flatten(2).sum(2) if consumer.weight.dim() > 2 else consumer.weight
     energy = consumer.weight.square().transpose(0, 1).flatten(1).sum(1) * variance
-    drop = torch.ones(energy.numel() // link.spread, dtype=torch.bool)
-    drop[energy.reshape(-1, link.spread).sum(1).topk(units).indices] = False
-    gone = drop.repeat_interleave(link.spread)
+    drop = torch.ones(energy.numel() // spread, dtype=torch.bool)
+    drop[energy.reshape(-1, spread).sum(1).topk(units).indices] = False
+    gone = drop.repeat_interleave(spread)
     consumer.bias += columns[:, gone] @ mean[gone]
     consumer.weight[:, gone] = 0.0
 

@@ -20,8 +20,8 @@ __all__ = ["WideBlock", "gated_wide_resnet", "wide_resnet"]
 class WideBlock(nn.Module):
     """Two 3×3 convolutions behind normalisation and ReLU, beside a shortcut (Zagoruyko & Komodakis, 2016).
 
-    The outputs of ``conv1`` go to ``conv2`` alone, so its filters can be removed; those of ``conv2`` are added to the
-    shortcut and stay.
+    The outputs of ``conv1`` go to ``conv2`` alone, so its filters can be removed one by one; those of ``conv2`` are
+    added to the shortcut, and a channel goes in all blocks that share it or in none.
 
     :param channels: of the input.
     :param filters: of both convolutions.

@@ -37,14 +37,12 @@ def proved(masked: nn.Module, plan: Removal, x: Tensor) -> Removal:
     """
     if not plan or _agrees(masked, plan, x):
         return plan
-    good = Removal(notes=list(plan.notes))
+    good = Removal(plan.flow, notes=list(plan.notes))
     for cut in plan.cuts:
-        if _agrees(masked, Removal([*good.cuts, cut]), x):
+        if _agrees(masked, Removal(plan.flow, [*good.cuts, cut]), x):
             good.cuts.append(cut)
         else:
-            good.notes.append(
-                f"{cut.link}: removing {cut.units - len(cut.keep)} units changes the outputs; they stay, masked"
-            )
+            good.notes.append(f"{cut}: removing {int((~cut.keep).sum())} units changes the outputs; they stay, masked")
     return good
 
 

@@ -117,7 +117,7 @@ def _cut(source: Source, report: PruneReport, masks: dict[str, Tensor]) -> Prune
     links = find_links(small, layers, source.input_shape)
     report.notes.extend(links.notes)
     taken: dict[str, tuple[Tensor | None, Tensor | None]] = {}
-    if source.input_shape is not None and links.links:
+    if source.input_shape is not None and links.flow is not None:
         like = next(small.parameters())
         x = reference_input(source.input_shape, like) if source.example is None else source.example.to(like.device)
         plan = proved(masked, plan_removal(small, links, layers, weights), x)

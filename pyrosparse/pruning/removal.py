@@ -10,65 +10,86 @@ from torch import Tensor, nn
 
 from pyrosparse.layers import axes
 from pyrosparse.nn import SelectLinear
-from pyrosparse.pruning.graph import Links, UnitLink
+from pyrosparse.pruning.flow import Flow
+from pyrosparse.pruning.graph import Links, Units
 from pyrosparse.text import table
 
-__all__ = ["LinkCut", "Removal", "plan_removal"]
+__all__ = ["ColumnCut", "Removal", "UnitCut", "plan_removal"]
 
 
-@dataclass
-class LinkCut:
-    """What happens to the units of one link.
+@dataclass(eq=False)
+class UnitCut:
+    """Units leave every layer that gives or reads them.
 
-    :param link: where the units are.
-    :param keep: indices of the units that stay, ascending.
-    :param units: how many there were.
-    :param bias: what is added to the consumer's bias for units that were constant; None for nothing.
-    :param read: which of the consumer's columns are read, a mask; None for all. Behind a flattening single features
-        of a unit that stays may be left unread.
+    :param units: which group of units.
+    :param keep: which of them stay, a mask.
+    :param folds: layer → what is added to its bias for those that were constant.
     """
 
-    link: UnitLink
+    units: Units
     keep: Tensor
-    units: int
-    bias: Tensor | None = None
-    read: Tensor | None = None
+    folds: dict[str, Tensor] = field(default_factory=dict)
 
-    @property
-    def features(self) -> Tensor:
-        """Indices of the features of the units that stay: ``spread`` for each."""
-        spread = self.link.spread
-        return (self.keep[:, None] * spread + torch.arange(spread, device=self.keep.device)).flatten()
-
-    @property
-    def columns(self) -> Tensor:
-        """Indices of the consumer's columns that stay."""
-        staying = torch.isin(self.link.features(self.units).to(self.keep.device), self.features)
-        return (staying if self.read is None else staying & self.read).nonzero().flatten()
-
-    @property
-    def index(self) -> Tensor:
-        """Which features of the units that stay each column reads after the cut."""
-        return torch.searchsorted(self.features, self.link.features(self.units).to(self.keep.device)[self.columns])
+    def __str__(self) -> str:
+        return str(self.units)
 
 
-@dataclass
+@dataclass(eq=False)
+class ColumnCut:
+    """A linear layer leaves single features unread, whose units stay for others or for their other features.
+
+    :param layer: its name.
+    :param keep: which of its columns are read, a mask.
+    """
+
+    layer: str
+    keep: Tensor
+
+    def __str__(self) -> str:
+        return f"columns of {self.layer}"
+
+
+@dataclass(eq=False)
 class Removal:
-    """A plan: one cut for each link that loses units, and what was found on the way.
+    """A plan: what is cut, and what was found on the way.
 
-    :param cuts: links that lose units.
+    :param flow: which unit is where; None for a plan without cuts.
+    :param cuts: units that go, and columns that are no longer read.
     :param notes: units that had to stay although they are dead, with the reason.
     """
 
-    cuts: list[LinkCut] = field(default_factory=list)
+    flow: Flow | None = None
+    cuts: list[UnitCut | ColumnCut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.cuts)
 
     def __str__(self) -> str:
-        rows = [(str(c.link), str(c.units), str(len(c.keep)), "yes" if c.bias is not None else "no") for c in self.cuts]
+        rows = [
+            (str(c), str(c.keep.numel()), str(int(c.keep.sum())), "yes" if getattr(c, "folds", None) else "no")
+            for c in self.cuts
+        ]
         return "\n".join([table(("units of", "now", "after", "constants folded"), rows), *self.notes])
+
+    @property
+    def staying(self) -> Tensor:
+        """Which units of the flow stay."""
+        assert self.flow is not None
+        stay = torch.ones_like(self.flow.of_input)
+        for cut in self.cuts:
+            if isinstance(cut, UnitCut):
+                stay[cut.units.ids] = cut.keep
+        return stay
+
+    def columns(self, layer: str) -> Tensor:
+        """Which input columns of a layer's weight stay."""
+        assert self.flow is not None
+        keep = self.staying[self.flow.columns(layer)]
+        for cut in self.cuts:
+            if isinstance(cut, ColumnCut) and cut.layer == layer:
+                keep = keep & cut.keep
+        return keep
 
 
 def plan_removal(
@@ -77,155 +98,175 @@ def plan_removal(
     masks: Mapping[str, Tensor],
     weights: Mapping[str, Tensor],
     *,
-    cuttable: Mapping[str, Tensor] | None = None,
+    cuttable: Tensor | None = None,
+    leavable: Mapping[str, Tensor] | None = None,
 ) -> Removal:
     """Find units that nothing reads, and units that read nothing.
 
-    A unit with no live outgoing weight is dropped. A unit with no live incoming weight is a constant: what it
-    gives is folded into the next layer's bias, then it is dropped. Both go on until nothing changes, since one
-    removal may cause another. At least one unit of each layer stays.
+    A unit that no layer reads with a live weight is dropped. A unit with no live incoming weight, in all the layers
+    whose outputs are added to it, is a constant: what it gives is folded into the biases of the layers that read it,
+    then it is dropped. Both go on until nothing changes, since one removal may cause another. At least one unit of each
+    group stays.
 
     :param network: biases are read from it; it is not changed.
     :param links: from :func:`~pyrosparse.pruning.graph.find_links`.
     :param masks: layer → boolean mask of its weight; every layer of a link has one.
     :param weights: layer → weight, 0 where the mask is False.
-    :param cuttable: layer → boolean, units that may go (``input of LAYER`` for input features, ``columns of LAYER`` for
-        single features behind a flattening); all when None.
+    :param cuttable: units of the flow that may go, a mask; all when None.
+    :param leavable: layer → columns that it may leave unread although their units stay, a mask; all when None.
     """
-    alive = {layer: mask.clone() for layer, mask in masks.items()}
-    plan = Removal(notes=[])
-    keep: dict[int, Tensor] = {}
-    # what has been folded into a layer's bias so far: its own units give that as well
-    folds: dict[str, Tensor] = {}
-    stuck: dict[int, int] = {}
-    changed = True
-    while changed:
-        changed = False
-        for i, link in enumerate(links.links):
-            reads = _units_read(network, link, alive)
-            current = keep.setdefault(i, torch.ones_like(reads))
-            stay = reads & current
-            constant = torch.zeros_like(stay)
-            if link.producer is not None:
-                bias = _bias(network, link.producer, reads, folds)
-                unfed = stay & ~_fed(network, link.producer, alive)
-                constant = unfed & _foldable(network, link, bias) if bool(unfed.any()) else unfed
-                stuck[i] = int((unfed & ~constant).sum())
-            stay = stay & ~constant
-            allowed = None if cuttable is None else cuttable.get(link.producer or f"input of {link.consumer}")
-            if allowed is not None:
-                stay = stay | (current & ~allowed)
-                constant = constant & allowed
-            if not bool(stay.any()):
-                best = int((reads.long() * 2 + current.long()).argmax())
-                stay[best] = True
-                constant[best] = False
-            if bool((stay != current).any()):
-                # without a bias to fold into, only units that give 0 are constant here
-                if bool(constant.any()) and network.get_submodule(link.consumer).bias is not None:
-                    fold = _fold(network, link, constant, bias, weights[link.consumer])
-                    folds[link.consumer] = folds[link.consumer] + fold if link.consumer in folds else fold
-                _kill(network, link, ~stay, alive)
-                keep[i] = stay
-                changed = True
-    for i, link in enumerate(links.links):
-        read = _columns_read(network, link, alive, keep[i], cuttable)
-        if not bool(keep[i].all()) or read is not None:
-            plan.cuts.append(
-                LinkCut(link, keep[i].nonzero().flatten(), keep[i].numel(), folds.get(link.consumer), read)
-            )
-        if stuck.get(i):
+    if links.flow is None:
+        return Removal()
+    planner = _Planner(network, links.flow, links.links, masks, weights)
+    while planner.step(cuttable):
+        pass
+    plan = Removal(links.flow, planner.cuts())
+    for layer in sorted(links.flow.choosers & set(masks), key=list(masks).index):
+        read = planner.read_columns(layer, plan, None if leavable is None else leavable.get(layer))
+        if read is not None:
+            plan.cuts.append(ColumnCut(layer, read))
+    for units in links.links:
+        if count := int(planner.stuck[units.ids].sum()):
             plan.notes.append(
-                f"{link}: {stuck[i]} constant units stay, since zero padding or a missing bias keeps them "
+                f"{units}: {count} constant units stay, since zero padding or a missing bias keeps them "
                 "from being folded"
             )
     return plan
 
 
-def _axes_of(network: nn.Module, layer: str) -> tuple[int, int]:
-    return axes(network.get_submodule(layer))
+class _Planner:
+    """What is alive, round by round."""
 
+    def __init__(
+        self,
+        network: nn.Module,
+        flow: Flow,
+        links: list[Units],
+        masks: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor],
+    ) -> None:
+        self.network, self.flow, self.links, self.weights = network, flow, links, weights
+        self.reads = {layer: flow.columns(layer) for layer in flow.reads}
+        self.alive = {layer: mask.clone() for layer, mask in masks.items()}
+        self.stay = torch.ones_like(flow.of_input)
+        self.stuck = torch.zeros_like(self.stay)
+        # units that no group has, or that are given by no layer, are never constant
+        self.linked, self.given = torch.zeros_like(self.stay), torch.zeros_like(self.stay)
+        for units in links:
+            self.linked[units.ids] = True
+            self.given[units.ids] = bool(units.producers)
+        # what each group folds into each bias
+        self.folds: list[dict[str, Tensor]] = [{} for _ in links]
 
-def _units_read(network: nn.Module, link: UnitLink, alive: Mapping[str, Tensor]) -> Tensor:
-    """Which units have a live outgoing weight."""
-    mask = _live_columns(network, link, alive)
-    if link.index is not None:
-        consumer = network.get_submodule(link.consumer)
-        assert isinstance(consumer, SelectLinear)
-        everything = torch.zeros(consumer.original_features, dtype=torch.bool, device=mask.device)
-        everything[link.index] = mask
-        mask = everything
-    return mask.reshape(-1, link.spread).any(1)
+    def step(self, cuttable: Tensor | None) -> bool:
+        """One round; whether it changed anything."""
+        read = self._live(self.reads, 1) | ~self.linked
+        stay = self.stay & read
+        unfed = stay & self.given & ~self._live(self.flow.gives, 0)
+        seen = self._seen() if bool(unfed.any()) else {}
+        constant = unfed & self._foldable(seen) if seen else unfed
+        self.stuck = unfed & ~constant
+        stay = stay & ~constant
+        if cuttable is not None:
+            stay = stay | (self.stay & ~cuttable)
+            constant = constant & cuttable
+        for units in self.links:
+            if not bool(stay[units.ids].any()):
+                best = units.ids[(read[units.ids].long() * 2 + self.stay[units.ids].long()).argmax()]
+                stay[best], constant[best] = True, False
+        if torch.equal(stay, self.stay):
+            return False
+        if bool(constant.any()):
+            self._fold(constant, seen)
+        self._kill(~stay)
+        self.stay = stay
+        return True
 
+    def cuts(self) -> list[UnitCut | ColumnCut]:
+        """Groups that lose units."""
+        return [
+            UnitCut(units, self.stay[units.ids], folds)
+            for units, folds in zip(self.links, self.folds, strict=True)
+            if not bool(self.stay[units.ids].all())
+        ]
 
-def _live_columns(network: nn.Module, link: UnitLink, alive: Mapping[str, Tensor]) -> Tensor:
-    """Which columns of the consumer have a live weight."""
-    return alive[link.consumer].movedim(_axes_of(network, link.consumer)[1], 0).flatten(1).any(1)
+    def read_columns(self, layer: str, plan: Removal, leavable: Tensor | None) -> Tensor | None:
+        """Which columns a linear layer has to read; None where those of units that stay are all read."""
+        staying = plan.columns(layer)
+        read = self._along(layer, 1)
+        if leavable is not None:
+            read = read | ~leavable
+        if not bool((read & staying).any()):  # at least one column stays
+            return None
+        return None if bool((read | ~staying).all()) else read
 
+    def _live(self, places: Mapping[str, Tensor], side: int) -> Tensor:
+        """Which units have a live weight in any layer that gives them (side 0) or reads them (side 1)."""
+        found = torch.zeros_like(self.stay)
+        for layer, units in places.items():
+            found[units[self._along(layer, side)]] = True
+        return found
 
-def _columns_read(
-    network: nn.Module, link: UnitLink, alive: Mapping[str, Tensor], keep: Tensor, cuttable: Mapping[str, Tensor] | None
-) -> Tensor | None:
-    """Which columns the consumer has to read, where some features of units that stay can be left unread."""
-    if not link.selects:
-        return None
-    read = _live_columns(network, link, alive)
-    if cuttable is not None:
-        allowed = cuttable.get(f"columns of {link.consumer}")
-        read = torch.ones_like(read) if allowed is None else read | ~allowed
-    staying = keep[link.features(len(keep)).to(keep.device) // link.spread]
-    if not bool((read & staying).any()):  # at least one column stays
-        return None
-    return None if bool((read | ~staying).all()) else read
+    def _along(self, layer: str, side: int) -> Tensor:
+        """Which outputs (side 0) or input columns (side 1) of a layer have a live weight."""
+        module = self.network.get_submodule(layer)
+        live = self.alive[layer].movedim(axes(module)[side], 0).flatten(1).any(1)
+        places = self.reads if side else self.flow.gives
+        return live.repeat(len(places[layer]) // len(live))  # a grouped convolution has a kernel for several channels
 
+    def _seen(self) -> dict[str, Tensor]:
+        """What each layer's columns see where nothing feeds the units: layer → ``(columns, positions)``.
 
-def _fed(network: nn.Module, layer: str, alive: Mapping[str, Tensor]) -> Tensor:
-    """Which units have a live incoming weight."""
-    return alive[layer].movedim(_axes_of(network, layer)[0], 0).flatten(1).any(1)
+        A unit that nothing feeds gives its layer's bias, and what has been folded into it.
+        """
+        biases = {}
+        for layer in self.flow.gives:
+            bias = self.network.get_submodule(layer).bias
+            if isinstance(bias, Tensor):
+                biases[layer] = bias.detach() + sum(folds[layer] for folds in self.folds if layer in folds)
+        seen = self.flow.constants(biases)
+        modules = {layer: self.network.get_submodule(layer) for layer in seen}
+        return {n: x[modules[n].index] if isinstance(modules[n], SelectLinear) else x for n, x in seen.items()}  # type: ignore[index]
 
+    def _foldable(self, seen: Mapping[str, Tensor]) -> Tensor:
+        """Which units could be folded into the biases of all that read them if they were constant."""
+        foldable = torch.ones_like(self.stay)
+        for layer, units in self.reads.items():
+            consumer = self.network.get_submodule(layer)
+            x = seen[layer]
+            fits = (x == 0).all(1)
+            if consumer.bias is not None and isinstance(consumer, nn.Linear):
+                fits = torch.isfinite(x).all(1)
+            elif consumer.bias is not None and not _pads(consumer):
+                fits = (x == x[:, :1]).all(1)
+            foldable[units[~fits & self._along(layer, 1)]] = False
+        return foldable
 
-def _kill(network: nn.Module, link: UnitLink, dead: Tensor, alive: dict[str, Tensor]) -> None:
-    """Mark every weight into and out of dead units as dead."""
-    columns = dead[link.features(len(dead)).to(dead.device) // link.spread]
-    alive[link.consumer].movedim(_axes_of(network, link.consumer)[1], 0)[columns] = False
-    if link.producer is not None:
-        alive[link.producer].movedim(_axes_of(network, link.producer)[0], 0)[dead] = False
+    def _fold(self, constant: Tensor, seen: Mapping[str, Tensor]) -> None:
+        """Add what constant units give to what is folded into the biases of those that read them."""
+        for units, folds in zip(self.links, self.folds, strict=True):
+            going = torch.zeros_like(constant)
+            going[units.ids] = constant[units.ids]
+            for layer in units.consumers if bool(going.any()) else ():
+                consumer, weight = self.network.get_submodule(layer), self.weights[layer]
+                if consumer.bias is None:  # only units that give 0 are constant here
+                    continue
+                x = torch.where(going[self.reads[layer]], seen[layer][:, 0], 0.0).to(weight.dtype)
+                kernel_sums = weight.movedim(axes(consumer), (0, 1)).flatten(2).sum(2) if weight.dim() > 2 else weight
+                fold = kernel_sums @ x
+                folds[layer] = folds[layer] + fold if layer in folds else fold
 
-
-def _bias(network: nn.Module, layer: str, like: Tensor, folds: Mapping[str, Tensor]) -> Tensor:
-    """What a layer's units give when nothing feeds them: the bias, and what has been folded into it."""
-    bias = network.get_submodule(layer).bias
-    if isinstance(bias, Tensor):
-        return bias.detach() + folds[layer] if layer in folds else bias.detach()
-    first = next(network.parameters())
-    return torch.zeros(like.numel(), dtype=first.dtype, device=like.device)
-
-
-def _foldable(network: nn.Module, link: UnitLink, bias: Tensor) -> Tensor:
-    """Which units could be folded into the consumer's bias if they were constant."""
-    consumer = network.get_submodule(link.consumer)
-    seen = link.constants(bias)
-    zero = (seen == 0).all(1)
-    if consumer.bias is None:
-        return zero
-    if isinstance(consumer, nn.Linear):
-        return torch.isfinite(seen).all(1)
-    padded = consumer.padding_mode == "zeros" and _pads(consumer)
-    transposed = axes(consumer) == (1, 0)
-    return zero if padded or transposed else (seen == seen[:, :1]).all(1)
+    def _kill(self, dead: Tensor) -> None:
+        """Mark every weight into and out of dead units as dead."""
+        for side, places in enumerate((self.flow.gives, self.reads)):
+            for layer, units in places.items():
+                axis = axes(self.network.get_submodule(layer))[side]
+                if bool(dead[units].any()):
+                    self.alive[layer].movedim(axis, 0)[dead[units]] = False
 
 
 def _pads(module: nn.Module) -> bool:
+    """Whether a convolution's outputs at the border read less of a constant than the others."""
     padding = module.padding
-    return padding == "same" if isinstance(padding, str) else any(p != 0 for p in padding)  # type: ignore[union-attr]
-
-
-def _fold(network: nn.Module, link: UnitLink, constant: Tensor, bias: Tensor, weight: Tensor) -> Tensor:
-    """What constant units contribute to the consumer's output, shape ``(outputs,)``."""
-    consumer = network.get_submodule(link.consumer)
-    seen = torch.where(constant[:, None], link.constants(bias), 0.0).to(weight.dtype)
-    if isinstance(consumer, nn.Linear):
-        return weight @ (seen.flatten() if link.index is None else seen.flatten()[link.index])
-    out_axis, in_axis = axes(consumer)
-    kernel_sums = weight.movedim((out_axis, in_axis), (0, 1)).flatten(2).sum(2)
-    return kernel_sums @ seen[:, 0]
+    pads = padding == "same" if isinstance(padding, str) else any(p != 0 for p in padding)  # type: ignore[union-attr]
+    return (pads and module.padding_mode == "zeros") or axes(module) == (1, 0)

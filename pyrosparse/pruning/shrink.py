@@ -12,10 +12,10 @@ from pyrosparse.guides.auto import AutoSparse
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family
 from pyrosparse.layers import weight_name
 from pyrosparse.model import SparseModel
-from pyrosparse.pruning.graph import Links, UnitLink, find_links
+from pyrosparse.pruning.graph import Links, Units, find_links
 from pyrosparse.pruning.masks import masked_network
 from pyrosparse.pruning.proof import proved, reference_input
-from pyrosparse.pruning.removal import LinkCut, Removal, plan_removal
+from pyrosparse.pruning.removal import ColumnCut, Removal, UnitCut, plan_removal
 from pyrosparse.pruning.surgery import Cutter, cut_network
 
 __all__ = ["Shrinker", "cut_to"]
@@ -68,15 +68,14 @@ class Shrinker:
         masks |= {layer: family.keep(self.threshold) for layer, family in families.items()}
         weights |= {layer: family.mean() * masks[layer] for layer, family in families.items()}
         wanted = plan_removal(self.model.network, links, masks, weights)
-        allowed = self._dead_twice(wanted, links)
-        plan = plan_removal(self.model.network, links, masks, weights, cuttable=allowed)
+        cuttable, leavable = self._dead_twice(wanted, links)
+        plan = plan_removal(self.model.network, links, masks, weights, cuttable=cuttable, leavable=leavable)
         if plan:
             assert self.model.input_shape is not None  # or there would be no links
             x = reference_input(self.model.input_shape, next(self.model.network.parameters()))
             alive = {site: masks[self.model.sites[site].layer] for site in self.guide.families}
             plan = proved(masked_network(self.model.network, self.guide.families, alive), plan, x)
-            self._cut(plan)
-            self._links = None
+            self.cut(plan)
         return plan
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -93,36 +92,40 @@ class Shrinker:
     def _families(self) -> dict[str, Family]:
         return {self.model.sites[name].layer: family for name, family in self.guide.families.items()}
 
-    def _dead_twice(self, plan: Removal, links: Links) -> dict[str, Tensor]:
-        """Which units may go now: they are dead in this plan and were at the last check."""
-        allowed: dict[str, Tensor] = {}
+    def _dead_twice(self, plan: Removal, links: Links) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Which units of the flow may go now, and which columns of a layer: dead in this plan and at the last check."""
+        if links.flow is None:
+            return None, {}
         dead_now: dict[str, Tensor] = {}
 
-        def look(key: str, original: Tensor, stay: Tensor | None) -> None:
-            dead = torch.full((len(original),), stay is not None)
-            if stay is not None:
-                dead[stay.cpu()] = False
+        def twice(key: str, original: Tensor, dead: Tensor) -> Tensor:
             before = self.dead.get(key, torch.empty(0, dtype=torch.int64))
-            allowed[key] = (dead & torch.isin(original, before)).to(_device(self.model))
-            dead_now[key] = original[dead]
+            dead_now[key] = torch.cat([dead_now.get(key, before[:0]), original[dead.cpu()]])
+            return (dead.cpu() & torch.isin(original, before)).to(dead.device)
 
-        cuts = {id(cut.link): cut for cut in plan.cuts}
-        for link in links.links:
-            cut = cuts.get(id(link))
-            look(_key(link), self._original(link), None if cut is None else cut.keep)
-            if link.selects:
-                columns = None if cut is None else cut.columns
-                look(f"columns of {link.consumer}", self.model.kept[link.consumer][1], columns)
-        self.dead = dead_now
-        return allowed
+        stay = plan.staying if plan else torch.ones_like(links.flow.of_input)
+        cuttable = torch.zeros_like(stay)
+        for units in links.links:
+            key = units.producers[0] if units.producers else f"input of {next(iter(units.consumers))}"
+            cuttable[units.ids] = twice(key, self.original(units), ~stay[units.ids])
+        leavable = {}
+        for layer in links.flow.choosers:
+            staying = stay[links.flow.columns(layer)]  # the others go with all their columns
+            unread = staying & ~plan.columns(layer) if plan else ~staying
+            leavable[layer] = twice(f"columns of {layer}", self.model.kept[layer][1], unread)
+        self.dead = {key: dead for key, dead in dead_now.items() if len(dead)}
+        return cuttable, leavable
 
-    def _original(self, link: UnitLink) -> Tensor:
-        """Original indices of a link's units."""
-        if link.producer is not None:
-            return self.model.kept[link.producer][0]
-        return self.model.kept[link.consumer][1]
+    def original(self, units: Units) -> Tensor:
+        """Original indices of units, in the layer that gives them or in the one that reads these features."""
+        layer, side = (units.producers[0], 0) if units.producers else (next(iter(units.consumers)), 1)
+        flow = self.links.flow
+        assert flow is not None
+        place = flow.columns(layer) if side else flow.gives[layer]
+        return self.model.kept[layer][side][torch.isin(place, units.ids).cpu()]
 
-    def _cut(self, plan: Removal) -> None:
+    def cut(self, plan: Removal) -> None:
+        """Carry out a plan, and write down which of the original's units are left."""
         families = self._families()
 
         def posterior(layer: str) -> Mapping[str, Tensor]:
@@ -135,14 +138,7 @@ class Shrinker:
                 old_outs if outs is None else old_outs[outs.cpu()],
                 old_ins if ins is None else old_ins[ins.cpu()],
             )
-
-
-def _key(link: UnitLink) -> str:
-    return link.producer or f"input of {link.consumer}"
-
-
-def _device(model: SparseModel) -> torch.device:
-    return next(model.network.parameters()).device
+        self._links = None
 
 
 def cut_to(model: SparseModel, guide: AutoSparse, kept: Mapping[str, tuple[Tensor, Tensor]]) -> None:
@@ -151,15 +147,22 @@ def cut_to(model: SparseModel, guide: AutoSparse, kept: Mapping[str, tuple[Tenso
     :param kept: layer → (outputs, inputs) that stay, in the original's indices, as ``model.kept`` has them.
     :raises PruneError: if the model has already lost some of them.
     """
-    links = find_links(model.network, model.kept, model.input_shape)
-    plan = Removal()
-    for link in links.links:
-        layer, side = (link.consumer, 1) if link.producer is None else (link.producer, 0)
-        keep, now = kept[layer][side], model.kept[layer][side]
-        if not bool(torch.isin(keep, now).all()):
-            raise PruneError(f"{link}: the model has lost units that are asked for: make model and guide anew")
-        read = torch.isin(model.kept[link.consumer][1], kept[link.consumer][1]) if link.selects else None
-        units = torch.searchsorted(now, keep).to(_device(model))
-        if len(keep) < len(now) or (read is not None and not bool(read.all())):
-            plan.cuts.append(LinkCut(link, units, len(now), read=None if read is None else read.to(_device(model))))
-    Shrinker(model, guide)._cut(plan)
+    shrinker = Shrinker(model, guide)
+    links = shrinker.links
+    for layer, sides in kept.items():
+        if not all(bool(torch.isin(want, now).all()) for want, now in zip(sides, model.kept[layer], strict=True)):
+            raise PruneError(f"{layer}: the model has lost units that are asked for: make model and guide anew")
+    plan = Removal(links.flow)
+    if links.flow is None:
+        return
+    device = links.flow.of_input.device
+    for units in links.links:
+        layer, side = (units.producers[0], 0) if units.producers else (next(iter(units.consumers)), 1)
+        keep = torch.isin(shrinker.original(units), kept[layer][side])
+        if not bool(keep.all()):
+            plan.cuts.append(UnitCut(units, keep.to(device)))
+    for layer in links.flow.choosers:
+        read = torch.isin(model.kept[layer][1], kept[layer][1]).to(device)
+        if not torch.equal(read, plan.columns(layer)):
+            plan.cuts.append(ColumnCut(layer, read))
+    shrinker.cut(plan)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyrosparse.layers import axes
 from pyrosparse.nn import SelectLinear
-from pyrosparse.pruning.removal import LinkCut, Removal
+from pyrosparse.pruning.removal import Removal, UnitCut
 
 __all__ = ["Cutter", "cut_network"]
 
@@ -64,81 +64,78 @@ def cut_network(
     :param posterior: layer → tensors with the axes of its weight, cut along with it.
     :returns: layer → (outputs that stay, inputs that stay), None where nothing was cut.
     """
+    flow = removal.flow
+    if not removal or flow is None:
+        return {}
     cutter = cutter or Cutter()
-    taken: dict[str, tuple[Tensor | None, Tensor | None]] = {}
     for cut in removal.cuts:
-        if cut.bias is not None:
+        for layer, fold in cut.folds.items() if isinstance(cut, UnitCut) else ():
             with torch.no_grad():
-                network.get_submodule(cut.link.consumer).bias.add_(cut.bias)  # type: ignore[operator]
-    for cut in removal.cuts:
-        _cut_consumer(network, cut, cutter, posterior)
-        outs, _ = taken.get(cut.link.consumer, (None, None))
-        taken[cut.link.consumer] = (outs, cut.columns)
-        if cut.link.producer is not None:
-            _cut_producer(network, cut, cutter, posterior)
-            _, ins = taken.get(cut.link.producer, (None, None))
-            taken[cut.link.producer] = (cut.keep, ins)
+                network.get_submodule(layer).bias.add_(fold)  # type: ignore[operator]
+    taken = {}
+    for layer in flow.reads:
+        outs, ins = _cut_layer(network, removal, layer, cutter, posterior)
+        if outs is not None or ins is not None:
+            taken[layer] = outs, ins
+    stay = removal.staying
+    for name, units in flow.norms.items():
+        _cut_norm(network.get_submodule(name), stay[units], cutter)
     return taken
 
 
-def _cut_consumer(network: nn.Module, cut: LinkCut, cutter: Cutter, posterior: TensorsOf | None) -> None:
-    layer = cut.link.consumer
-    module = network.get_submodule(layer)
-    _, in_axis = axes(module)
-    for tensor in _weights(module, layer, posterior):
-        cutter.take(tensor, in_axis, cut.columns)
-    if cut.link.producer is None:
-        _replace(network, module, _selecting(module, cut.columns))
-    elif isinstance(module, SelectLinear) or len(cut.columns) < len(cut.features):
-        _replace(network, module, _reading(module, cut.index, len(cut.features)))
-    elif isinstance(module, nn.Linear):
-        module.in_features = len(cut.columns)
-    else:
-        module.in_channels = len(cut.columns)  # type: ignore[assignment]
-
-
-def _cut_producer(network: nn.Module, cut: LinkCut, cutter: Cutter, posterior: TensorsOf | None) -> None:
-    layer = cut.link.producer
-    assert layer is not None
-    module = network.get_submodule(layer)
-    out_axis, _ = axes(module)
-    for tensor in _weights(module, layer, posterior):
-        cutter.take(tensor, out_axis, cut.keep)
-    if isinstance(module.bias, Tensor):
-        cutter.take(module.bias, 0, cut.keep)
-    if isinstance(module, nn.Linear):
-        module.out_features = len(cut.keep)
-    else:
-        module.out_channels = len(cut.keep)  # type: ignore[assignment]
-    for name in cut.link.norms:
-        norm = network.get_submodule(name)
-        columns = cut.keep if norm.num_features == cut.units else cut.features
-        for part in ("weight", "bias", "running_mean", "running_var"):
-            value = getattr(norm, part)
-            if isinstance(value, Tensor):
-                cutter.take(value, 0, columns)
-        norm.num_features = len(columns)  # type: ignore[assignment]
-
-
-def _weights(module: nn.Module, layer: str, posterior: TensorsOf | None) -> list[Tensor]:
+def _cut_layer(
+    network: nn.Module, removal: Removal, layer: str, cutter: Cutter, posterior: TensorsOf | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Take rows and columns out of a layer; returns the indices of those that stay, None where nothing was cut."""
+    flow, stay, module = removal.flow, removal.staying, network.get_submodule(layer)
+    assert flow is not None
     assert isinstance(module.weight, Tensor)
-    return [module.weight, *(posterior(layer).values() if posterior else ())]
+    linear = isinstance(module, nn.Linear)
+    taken: list[Tensor | None] = []
+    for side, keep in enumerate((stay[flow.gives[layer]], removal.columns(layer))):
+        if bool(keep.all()):
+            taken.append(None)
+            continue
+        index = keep.nonzero().flatten()
+        for tensor in (module.weight, *(posterior(layer).values() if posterior else ())):
+            cutter.take(tensor, axes(module)[side], index)
+        if side == 0 and isinstance(module.bias, Tensor):
+            cutter.take(module.bias, 0, index)
+        setattr(module, ("out_", "in_")[side] + ("features" if linear else "channels"), len(index))
+        taken.append(index)
+    if linear:
+        # what is still there to be read: the network's input is handed in as it was
+        there = (stay | flow.of_input)[flow.reads[layer]]
+        _choose(network, module, there, removal.columns(layer))
+    outs, ins = taken
+    return outs, ins
 
 
-def _selecting(module: nn.Module, columns: Tensor) -> nn.Linear:
-    """A linear layer that reads only some inputs, with the parameters of ``module`` themselves."""
-    assert isinstance(module, nn.Linear)
-    if isinstance(module, SelectLinear):
-        return _reading(module, module.index[columns.to(module.index.device)], module.original_features)
-    return _reading(module, columns, module.in_features)
+def _cut_norm(norm: nn.Module, keep: Tensor, cutter: Cutter) -> None:
+    if bool(keep.all()):
+        return
+    for part in ("weight", "bias", "running_mean", "running_var"):
+        value = getattr(norm, part)
+        if isinstance(value, Tensor):
+            cutter.take(value, 0, keep.nonzero().flatten())
+    norm.num_features = int(keep.sum())  # type: ignore[assignment]
 
 
-def _reading(module: nn.Module, index: Tensor, original: int) -> nn.Linear:
-    """A linear layer that reads the features ``index`` of ``original`` ones, with the parameters of ``module``.
+def _choose(network: nn.Module, module: nn.Module, there: Tensor, keep: Tensor) -> None:
+    """Let a linear layer read those of its columns that stay, in the places where their features are now.
 
-    One that reads them all is a plain one again: the form depends on what is left, not on the way there.
+    One that reads all that is there is a plain one: the form depends on what is left, not on the way there.
+
+    :param there: which of the features that it was handed are still there, a mask.
+    :param keep: which of its columns stay, a mask.
     """
     assert isinstance(module, nn.Linear)
+    if bool(there.all()) and bool(keep.all()):
+        return
+    index = (module.index if isinstance(module, SelectLinear) else torch.arange(len(keep), device=keep.device))[keep]
+    index, original = (there.cumsum(0) - 1)[index], int(there.sum())
+    if not isinstance(module, SelectLinear) and len(index) == original:
+        return
     small: nn.Linear
     with torch.random.fork_rng(devices=[]):  # its first weights are random, and thrown away
         if len(index) == original:
@@ -149,7 +146,7 @@ def _reading(module: nn.Module, index: Tensor, original: int) -> nn.Linear:
     small.weight = module.weight
     small.bias = module.bias
     small.train(module.training)
-    return small
+    _replace(network, module, small)
 
 
 def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:

@@ -108,6 +108,8 @@ def _function_alone(network: nn.Module, node: fx.Node, source: torch.Size) -> bo
         return len(source) == _POOLS[node.target] + 2
     if node.target is F.dropout:
         return _argument(node, 2, "training", True) is False
+    if node.target is torch.mean:
+        return _averages_positions(node, source)
     return node.target in _FUNCTIONS or (node.target is torch.flatten and _flattens_from_units(node))
 
 
@@ -115,6 +117,8 @@ def _method_alone(network: nn.Module, node: fx.Node, source: torch.Size) -> bool
     if node.target in _RESHAPES:
         shape = node.meta["shape"]
         return len(shape) == 2 and shape[0] == source[0]
+    if node.target == "mean":
+        return _averages_positions(node, source)
     return node.target in _METHODS or (node.target == "flatten" and _flattens_from_units(node))
 
 
@@ -145,6 +149,13 @@ def _argument(node: fx.Node, position: int, name: str, default: Any) -> Any:
 
 def _flattens_from_units(node: fx.Node) -> bool:
     return bool(_argument(node, 1, "start_dim", 0) == 1)
+
+
+def _averages_positions(node: fx.Node, source: torch.Size) -> bool:
+    """Whether a mean goes over spatial axes alone."""
+    over = _argument(node, 1, "dim", None)
+    over = (over,) if isinstance(over, int) else over
+    return isinstance(over, tuple | list) and all(isinstance(d, int) and d % len(source) > 1 for d in over)
 
 
 def _writes_out_units(node: fx.Node) -> bool:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from pyrosparse.errors import ConfigError, DataError, NetworkError, PyrosparseWarning
 from pyrosparse.infer.evaluate import Batches
 from pyrosparse.pruning.proof import difference
+from pyrosparse.pruning.removal import Removal, UnitCut
+from pyrosparse.pruning.surgery import cut_network
 from pyrosparse.reconstruction.chain import Chain, Chaining, LayerFit, Outcome
-from pyrosparse.reconstruction.cut import cut_units
 from pyrosparse.reconstruction.goals import goals_of
 from pyrosparse.reconstruction.low_rank import factorise
 from pyrosparse.reconstruction.path import Solver
@@ -103,7 +104,7 @@ def reconstruct(
     if refit:
         chain.refit(outcome)
     small = deepcopy(outcome.network)
-    cut_units(small, outcome.kept)
+    cut_network(small, Removal(structure.flow, [UnitCut(u, keep) for u, keep in outcome.kept.items()]))
     report = _report(original, small, structure, outcome)
     report.method = _words(chaining, debias=debias, refit=refit)
     report.difference = _proved(outcome.network, small, x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from pyrosparse.layers import axes, sparse_layers
 from pyrosparse.pruning.graph import find_links
 from pyrosparse.pruning.masks import keep_masks, masked_network
 from pyrosparse.pruning.removal import Removal, plan_removal
+from pyrosparse.pruning.surgery import cut_network
 
 CLASSES = 3
 
@@ -102,6 +104,27 @@ def plan(network: nn.Module, masks: Mapping[str, Tensor], shape: tuple[int, ...]
     links = find_links(network, masks, torch.Size(shape))
     weights = {name: network.get_submodule(name).weight.detach() for name in masks}
     return plan_removal(network, links, masks, weights, **options)
+
+
+def cut(network: nn.Module, removal: Removal) -> nn.Module:
+    """A copy of a network with a plan carried out."""
+    small = deepcopy(network)
+    cut_network(small, removal)
+    return small
+
+
+def settle(network: nn.Module) -> None:
+    """Give normalisations statistics and parameters, and biases values, that are not those of the start."""
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2.0)
+                if module.affine:
+                    module.weight.normal_()
+                    module.bias.normal_()
+            elif isinstance(getattr(module, "bias", None), Tensor):
+                module.bias.normal_()
 
 
 def pair(

@@ -326,16 +326,25 @@ def test_cut_that_would_change_the_outputs_is_not_made() -> None:
     assert apart(before, mean_network(model, guide), torch.randn(4, 6)) == 0.0
 
 
-def test_network_with_branches_is_left_alone() -> None:
+def test_branches_shrink_together() -> None:
     network = Residual()
     masks = ones(network)
-    masks["fc2"][1] = False
-    masks["fc3"][:, 0] = False
+    masks["fc1"][1] = masks["fc2"][1] = False  # a constant, which both readers fold
+    masks["fc2"][:, 0] = masks["fc3"][:, 0] = False  # not read
+    masks["fc3"][:, 2] = False  # read by one of the two
     model, guide = pair(network, masks, (4,))
+    before = mean_network(model, guide)
     shrinker = Shrinker(model, guide)
-    shrinker.step()
     assert not shrinker.step()
-    assert guide.families["fc2.weight"].loc.shape == (4, 4)
+    assert shrinker.step()
+    assert kept(model) == {"fc1": ([2, 3], [0, 1, 2, 3]), "fc2": ([2, 3], [2, 3]), "fc3": ([0, 1], [3])}
+    assert [tuple(f.loc.shape) for f in guide.families.values()] == [(2, 4), (2, 2), (2, 1)]
+    assert apart(before, mean_network(model, guide), torch.randn(20, 4)) < 1e-6
+    fresh, fresh_guide = pair(Residual(), None, (4,))
+    cut_to(fresh, fresh_guide, model.kept)
+    fresh.load_state_dict(model.state_dict())
+    fresh_guide.load_state_dict(guide.state_dict())
+    assert apart(mean_network(model, guide), mean_network(fresh, fresh_guide), torch.randn(5, 4)) == 0.0
 
 
 def test_model_that_has_not_run_is_left_alone() -> None:

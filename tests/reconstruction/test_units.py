@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from pyrosparse.errors import NetworkError
 from pyrosparse.nn import SelectLinear
-from pyrosparse.reconstruction.cut import cut_units
+from pyrosparse.pruning.removal import Removal, UnitCut
+from pyrosparse.pruning.surgery import cut_network
 from pyrosparse.reconstruction.sizes import index_bytes, layer_bytes, network_bytes, own_bytes
 from pyrosparse.reconstruction.units import column_groups, find_units
 from tests.reconstruction.networks import Residual, convnet, mlp
@@ -21,7 +22,7 @@ def described(network: nn.Module, *shape: int) -> dict[str, str]:
 def test_sequential_networks() -> None:
     assert described(mlp(), 20) == {"input → fc1": "", "fc1 → fc2": "", "fc2 → fc3": ""}
     found = find_units(convnet(), torch.Size((1, 10, 10)))
-    assert [str(u) for u in found.units] == ["input → conv1", "conv1 → conv2", "conv2 → fc1", "fc1 → fc2"]
+    assert [str(u) for u in found.units] == ["input → conv1", "conv1 → conv2", "conv2 → fc1 (×9)", "fc1 → fc2"]
     assert found.layers == ["conv1", "conv2", "fc1", "fc2"]
     assert "cannot choose channels" in found.units[0].pinned
     assert found.units[2].consumers == {"fc1": 9}
@@ -101,9 +102,9 @@ class Wide(nn.Module):
 @pytest.mark.parametrize(
     ("network", "shape", "match"),
     [
-        (Cat(), (6,), "cat cannot be reconstructed through"),
-        (Wide(), (6,), "adds tensors of shapes"),
-        (nn.Sequential(nn.Linear(4, 4)), (3, 4), "must read"),
+        (Cat(), (6,), "c reads a concatenation"),
+        (Wide(), (6,), r"add of tensors of shapes \(1, 3\) and \(1, 1\)"),
+        (nn.Sequential(nn.Linear(4, 4)), (3, 4), "gives a tensor of shape"),
         (
             nn.Sequential(nn.Linear(4, 4), SelectLinear(torch.arange(2), 4, 2)),
             (4,),
@@ -134,7 +135,7 @@ def test_cutting_leaves_what_is_read() -> None:
                 with torch.no_grad():
                     weight[:, ~mask.repeat_interleave(spread)] = 0
         expected = network(x)
-        cut_units(network, kept)
+        cut_network(network, Removal(structure.flow, [UnitCut(u, mask) for u, mask in kept.items()]))
         torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
 
 

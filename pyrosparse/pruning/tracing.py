@@ -1,0 +1,75 @@
+"""A network as a graph of operations with the shape of every tensor."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from pyrosparse.layers import SPARSE_LAYERS
+
+__all__ = ["trace", "used_twice"]
+
+
+class _Tracer(fx.Tracer):
+    """Sees every layer that can have a prior as one call, also those that are not torch's own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, SPARSE_LAYERS) or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Recorder(fx.Interpreter):
+    """Writes down what each node gives: the shape of a tensor, the value of anything else."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            n.meta["shape"] = result.shape
+        else:
+            n.meta["value"] = tuple(result) if isinstance(result, torch.Size) else result
+        return result
+
+
+def trace(network: nn.Module, input_shape: torch.Size) -> fx.GraphModule:
+    """Trace a network in evaluation mode and run it on a batch of one.
+
+    Modes and random generators stay as they are. The graph shares its layers with the network.
+
+    :param network: takes one input; arguments beyond it keep their defaults.
+    :param input_shape: shape of one example.
+    :returns: a graph whose nodes have ``meta["shape"]``, or ``meta["value"]`` for what is no tensor.
+    :raises Exception: whatever the network's forward raises under tracing.
+    """
+    modes = {module: module.training for module in network.modules()}
+    first = next(network.parameters())
+    parameters = inspect.signature(network.forward).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is None or isinstance(p.default, bool | int | float)}
+    devices = [first.device] if first.device.type == "cuda" else []
+    try:
+        network.eval()
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            graph = _Tracer().trace(network, concrete_args=defaults or None)
+            traced = fx.GraphModule(network, graph)
+            example = torch.zeros((1, *input_shape), dtype=first.dtype, device=first.device)
+            recorder = _Recorder(traced)
+            recorder.extra_traceback = False  # an error becomes one line of a note
+            recorder.run(example, enable_io_processing=False)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    return traced
+
+
+def used_twice(network: nn.Module, graph: fx.Graph) -> set[str]:
+    """Modules that are called more than once, or whose parameters something else uses as well."""
+    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    owners: dict[int, list[str]] = {}
+    for name, module in network.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(name)
+    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    shared = {name for names in owners.values() if len(names) > 1 for name in names}
+    return {name for name, count in calls.items() if count > 1} | shared | read
