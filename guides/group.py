@@ -34,14 +34,18 @@ class Criterion(StrEnum):
     """The posterior of its scale, as the papers have it."""
 
     INFORMATION = "information"
-    """What the posterior knows of its weights, in nats: the sum of log(1 + μ²/σ²)/2, at least 2 at the threshold 3."""
+    """What the posterior knows of its weights, in nats: the sum of log(1 + μ²/σ²)/2, at least 2 at the threshold 3.
+
+    Live shrinking waits for it until the weight of the KL rises no more."""
 
 
 class GroupFamily(Family):
     r"""Posterior of :math:`z` and of :math:`\tilde w`, each with a family of its own.
 
-    The variance of a weight is :math:`\mu_z^2\sigma^2 + \sigma_z^2\mu^2 + \sigma_z^2\sigma^2`. A group is kept as its
-    scale says; where the prior of :math:`\tilde w` decides as well (``individual=…``), a weight is kept if both say so.
+    The variance of a weight is :math:`\mu_z^2\sigma^2 + \sigma_z^2\mu^2 + \sigma_z^2\sigma^2`, where :math:`\mu_z` is
+    the posterior mean of the scale; :meth:`mean` is what is left in the network, where gates are as at test time. A
+    group is kept as its scale says; where the prior of :math:`\tilde w` decides as well (``individual=…``), a weight is
+    kept if both say so.
 
     :param site: name of the weight.
     :param prior: a :class:`~pyrosparse.priors.GroupPrior`.
@@ -102,7 +106,8 @@ class GroupFamily(Family):
 
     def _information(self) -> Tensor:
         r"""Log of :math:`\sum_{w \in g} \tfrac12 \log(1 + \mu_w^2/\sigma_w^2)` over 2 nats, less the threshold 3."""
-        ratio = self.mean().square() / self.std().square().clamp_min(1e-30)
+        mean = self.scale.expected() * self.weights.mean()
+        ratio = mean.square() / self.std().square().clamp_min(1e-30)
         nats = 0.5 * torch.log1p(ratio)
         if self.axis is not None:
             nats = nats.sum([i for i in range(nats.dim()) if i != self.axis], keepdim=True)
@@ -120,7 +125,7 @@ class GroupFamily(Family):
 
     def std(self) -> Tensor:  # noqa: D102
         mean, second = self.weights.mean().square(), self.weights.std().square()
-        z, var_z = self.scale.mean().square(), self.scale.variance()
+        z, var_z = self.scale.expected().square(), self.scale.variance()
         return (z * second + var_z * mean + var_z * second).sqrt()
 
     @torch.no_grad()
@@ -183,4 +188,4 @@ def _gated(site: str, prior: Prior, weight: Tensor, log_var: float) -> GroupFami
         weights = PointFamily(site, prior, weight)
     else:
         weights = _gaussian(site, prior, weight, log_var)
-    return GroupFamily(site, prior, Gate(site, prior, _group_size(weight, prior.axis)), weights)
+    return GroupFamily(site, prior, Gate(site, prior, _group_size(weight, prior.axis), weights), weights)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from pyrosparse.distributions import DropoutNormal, HalfCauchyProduct, HardConcrete, L0Prior, LogNormal
-from pyrosparse.guides.family import DEFAULT_THRESHOLD, load_mask
+from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family, load_mask
 from pyrosparse.priors import L0, GroupHorseshoe, GroupLogUniform
 from pyrosparse.priors.group import GroupPrior, horseshoe, scale_name
 
@@ -70,9 +70,13 @@ class Scale(nn.Module, ABC):
     def mean(self) -> Tensor:
         """What the scales are in the network that is left: their mean, or the gate at test time."""
 
+    def expected(self) -> Tensor:
+        """Posterior mean of the scales, where it is not what is left of them."""
+        return self.mean()
+
     @abstractmethod
     def variance(self) -> Tensor:
-        """Posterior variance of the scales."""
+        """Posterior variance of the scales, around :meth:`expected`."""
 
     @abstractmethod
     def relevance(self) -> Tensor:
@@ -228,20 +232,33 @@ class HorseshoeScale(Scale):
 class Gate(Scale):
     r"""Hard concrete gates, kept while they are open at test time.
 
+    :param weights: posterior of the weights behind them; those that a mask has removed have no price.
+
     The relevance is :math:`\log\alpha + \log 11 - 3`: at the threshold 3 a group is kept exactly if
     :math:`\sigma(\log\alpha)(\zeta-\gamma)+\gamma \ge 0`, the gate at test time.
     """
 
     statistic = "−log α of the gate"
 
-    def __init__(self, site: str, prior: L0, start: Tensor) -> None:
+    def __init__(self, site: str, prior: L0, start: Tensor, weights: Family | None = None) -> None:
         super().__init__(site, prior)
+        self._weights = (weights,)
         noise = 0.01 * torch.randn_like(start)  # the authors' start: equal gates would stay equal for long
         self.log_alpha = nn.Parameter(noise + prior.log_alpha)
 
     def elements(self) -> HardConcrete:
         """Posterior of the single gates."""
-        return HardConcrete(self._flat(self.log_alpha), keep=self.keep)
+        return HardConcrete(self._flat(self.log_alpha), keep=self.keep, share=self._share())
+
+    def _share(self) -> Tensor | None:
+        """Part of each group that no mask of single weights has removed: the others cost nothing any more."""
+        left = getattr(self._weights[0], "frozen", None)
+        if left is None:
+            return None
+        axis = self._prior[0].axis
+        others = [i for i in range(left.dim()) if i != axis]
+        left = left.to(self.log_alpha.dtype)
+        return self._flat(left if axis is None else left.mean(dim=others, keepdim=True))
 
     def posteriors(self) -> dict[str, TorchDistributionMixin]:  # noqa: D102
         q = self.elements()
@@ -257,6 +274,10 @@ class Gate(Scale):
     @torch.no_grad()
     def mean(self) -> Tensor:  # noqa: D102
         return HardConcrete(self.log_alpha, keep=self.frozen).gate
+
+    @torch.no_grad()
+    def expected(self) -> Tensor:  # noqa: D102
+        return HardConcrete(self.log_alpha, keep=self.frozen).mean
 
     @torch.no_grad()
     def variance(self) -> Tensor:  # noqa: D102

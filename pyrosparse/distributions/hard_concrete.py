@@ -60,14 +60,25 @@ class HardConcrete(TorchDistribution):
         Location :math:`\log\alpha`: open gates have large ones.
     keep
         Optional bool tensor that broadcasts to the same shape.
+    share
+        Part of what is behind each gate that is still there, between 0 and 1; broadcasts to the same shape. The price
+        of :class:`L0Prior` counts for that part alone. All of it when None.
     """
 
     arg_constraints = {"log_alpha": constraints.real}
     support = constraints.unit_interval
     has_rsample = True
 
-    def __init__(self, log_alpha: Tensor, keep: Tensor | None = None, *, validate_args: bool | None = None) -> None:
+    def __init__(
+        self,
+        log_alpha: Tensor,
+        keep: Tensor | None = None,
+        *,
+        share: Tensor | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
         self.log_alpha = log_alpha
+        self.share = None if share is None else share.expand(log_alpha.shape)
         if keep is not None:
             if keep.dtype != torch.bool:
                 raise ValueError(f"HardConcrete: keep is {keep.dtype}, not torch.bool; pass keep.bool()")
@@ -84,6 +95,7 @@ class HardConcrete(TorchDistribution):
         shape = torch.broadcast_shapes(self.batch_shape, torch.Size(batch_shape))
         new.log_alpha = self.log_alpha.expand(shape)
         new.keep = None if self.keep is None else self.keep.expand(shape)
+        new.share = None if self.share is None else self.share.expand(shape)
         super(HardConcrete, new).__init__(shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
@@ -219,4 +231,5 @@ class L0Prior(TorchDistribution):
 
 @register_kl(HardConcrete, L0Prior)
 def _open(q: HardConcrete, p: L0Prior) -> Tensor:
-    return (p.penalty * q.presence).expand(common_shape(q.batch_shape, p.batch_shape))
+    price = p.penalty if q.share is None else p.penalty * q.share
+    return (price * q.presence).expand(common_shape(q.batch_shape, p.batch_shape))

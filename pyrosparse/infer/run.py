@@ -18,6 +18,7 @@ from torch.func import functional_call
 from pyrosparse.data.loader import TensorLoader
 from pyrosparse.errors import CheckpointError, FitError, PyrosparseWarning
 from pyrosparse.guides.auto import AutoSparse
+from pyrosparse.guides.group import Criterion
 from pyrosparse.infer.check import NOTHING, check_batch, check_data, check_validation
 from pyrosparse.infer.checkpoint import CHECKPOINT, check_writable, load_checkpoint, save_checkpoint
 from pyrosparse.infer.distil import TaughtLoader, softened
@@ -28,7 +29,7 @@ from pyrosparse.infer.optimizer import adam, scale_learning_rates
 from pyrosparse.infer.pair import tied_sites
 from pyrosparse.infer.progress import Bar
 from pyrosparse.infer.record import Remaining
-from pyrosparse.infer.schedules import Schedule
+from pyrosparse.infer.schedules import Schedule, rises
 from pyrosparse.infer.settings import FitSettings, pick_device
 from pyrosparse.infer.state import Fit, FitState, pack, unpack
 from pyrosparse.infer.train import steps_per_epoch
@@ -226,7 +227,19 @@ class Run:
                 PyrosparseWarning,
                 stacklevel=4,
             )
-        self.shrinker.step()
+        self.shrinker.step(undecided=self._undecided())
+
+    def _undecided(self) -> list[str]:
+        """Sites that are judged by how sure their weights are, as long as the weight of their KL will still rise.
+
+        Under little KL a mean that happens to cross 0 looks like one that nothing needs, and a cut is for good.
+        """
+        t = self.state.epoch / self.settings.epochs
+        return [
+            family.site
+            for family in self.guide.families.values()
+            if getattr(family, "criterion", None) is Criterion.INFORMATION and rises(self.schedules[family.site], t)
+        ]
 
     def _observe(self, record: dict[str, Any]) -> None:
         """Let schedules that watch the run look at it; each of them once."""

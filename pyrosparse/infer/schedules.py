@@ -139,6 +139,12 @@ class ClosedLoop:
             self.released = float(record["progress"])
 
 
+def rises(schedule: Schedule, t: float) -> bool:
+    """Whether a schedule will be higher later in the run than it is at ``t``, to a hundredth of what is left."""
+    ahead = (schedule(t + (1.0 - t) * i / 100) for i in range(1, 101))
+    return max(ahead) > (1.0 + 1e-9) * schedule(t)
+
+
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "closed_loop": ClosedLoop,
     "constant": constant,

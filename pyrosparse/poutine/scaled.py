@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyrosparse.poutine.undrawn import METADATA, Undrawn, add_noise
+from pyrosparse.poutine.undrawn import METADATA, PRODUCTS, TRANSPOSES, Undrawn, add_noise
 
 __all__ = ["Scaled", "UndrawnScale", "scaled"]
 
@@ -98,9 +98,10 @@ class UndrawnScale(torch.Tensor):
 class Scaled(torch.Tensor):
     r"""A weight :math:`w = z \cdot \tilde w` with undrawn scales along one axis; see :func:`scaled`.
 
-    Linear layers and convolutions draw :math:`z` for each example: it multiplies the inputs of the layer when the
-    groups are its inputs, and the outputs (before the bias) when they are its units. What :math:`\tilde w` is,
-    undrawn or a tensor, decides how the rest is drawn. Every other operation gets ``z · w̃`` with real draws.
+    Linear layers, convolutions and products such as ``x @ w.t()`` draw :math:`z` for each example: it multiplies the
+    inputs of the layer when the groups are its inputs, and the outputs (before the bias) when they are its units. What
+    :math:`\tilde w` is, undrawn or a tensor, decides how the rest is drawn. Every other operation gets ``z · w̃`` with
+    real draws.
 
     :param z: undrawn scales, shape ``(groups,)``.
     :param weight: :math:`\tilde w`.
@@ -140,6 +141,13 @@ class Scaled(torch.Tensor):
                 return func(*args, **kwargs)
         if func in _LAYERS and isinstance(args[1] if len(args) > 1 else kwargs.get("weight"), Scaled):
             return _layer(func, args, kwargs)
+        if func in TRANSPOSES and _turns(*args, **kwargs):
+            w = args[0]
+            return Scaled(w.z, w.weight.t(), 1 - w.axis)
+        if func in PRODUCTS or func is Tensor.__rmatmul__:
+            x, w = args if func in PRODUCTS else reversed(args)
+            if isinstance(w, Scaled) and w.dim() == 2:
+                return _layer(F.linear, (x, w.t()), {})
         return func(*_real(args), **_real(kwargs))
 
 
@@ -184,6 +192,12 @@ def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[s
             return add_noise(_plus(mean, bias, channels), variance)
         groups_of_outputs = groups_of_outputs.draw()
     return _plus(func(x, groups_of_outputs, None, *args[3:], **rest) * z, bias, channels)
+
+
+def _turns(w: Tensor, *axes: int, **named: int) -> bool:
+    """Whether a call transposes a matrix of scaled weights: ``t()``, ``.T`` or ``transpose`` with both axes."""
+    chosen = {axis % 2 for axis in (*axes, *named.values())}
+    return isinstance(w, Scaled) and w.dim() == 2 and chosen in (set(), {0, 1})
 
 
 def _for_examples(z: UndrawnScale, x: Tensor, channels: int) -> Tensor:

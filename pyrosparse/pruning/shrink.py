@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -59,13 +59,16 @@ class Shrinker:
             self._links = find_links(self.model.network, self._layers(), self.model.input_shape)
         return self._links
 
-    def step(self) -> Removal:
-        """Cut what has been dead twice; returns the plan that was carried out (falsy when nothing went)."""
+    def step(self, *, undecided: Collection[str] = ()) -> Removal:
+        """Cut what has been dead twice; returns the plan that was carried out (falsy when nothing went).
+
+        :param undecided: sites whose weights all count as alive for now.
+        """
         links = self.links
         families = self._families()
         weights = {layer: self.model.network.get_parameter(weight_name(layer)).detach() for layer in self._layers()}
         masks = {layer: torch.ones_like(weight, dtype=torch.bool) for layer, weight in weights.items()}
-        masks |= {layer: family.keep(self.threshold) for layer, family in families.items()}
+        masks |= {la: f.keep(self.threshold) for la, f in families.items() if f.site not in undecided}
         weights |= {layer: family.mean() * masks[layer] for layer, family in families.items()}
         wanted = plan_removal(self.model.network, links, masks, weights)
         cuttable, leavable = self._dead_twice(wanted, links)

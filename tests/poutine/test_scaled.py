@@ -399,3 +399,37 @@ def test_a_module_that_looks_at_its_weight() -> None:
     out, _ = functional_call(attention, {"out_proj.weight": tied}, (x, x, x))
     expected, _ = functional_call(attention, {"out_proj.weight": tied.draw()}, (x, x, x))  # type: ignore[attr-defined]
     torch.testing.assert_close(out, expected)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda x, w: x @ w.t(),
+        lambda x, w: torch.matmul(x, w.T),
+        lambda x, w: x.mm(w.transpose(0, 1)),
+        lambda x, w: x @ w.transpose(-1, dim1=0),
+        lambda x, w: x @ w.mT,
+    ],
+)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_product_with_the_transpose_is_a_layer(product: Callable[..., Tensor], axis: int, lazy: bool) -> None:
+    """Each example has scales of its own, as in ``F.linear``: the same numbers from the same seed."""
+    shape = (4, 4)
+    w_tilde, x = torch.randn(shape), torch.randn(7, 4)
+
+    def weight() -> Tensor:
+        inner = undrawn(w_tilde, torch.full(shape, 0.3)) if lazy else w_tilde
+        return scaled(gaussian_scale(torch.ones(4), torch.full((4,), 0.5)), inner, axis)
+
+    torch.manual_seed(2)
+    expected = F.linear(x, weight())
+    torch.manual_seed(2)
+    torch.testing.assert_close(product(x, weight()), expected)
+    same = product(x[:1].expand(7, -1), weight())
+    assert float(same.std(0).min()) > 0.01
+
+
+def test_a_transpose_that_is_none_is_drawn() -> None:
+    w = scaled(gaussian_scale(torch.ones(4), torch.ones(4)), torch.randn(4, 4), 1)
+    torch.testing.assert_close(w.transpose(0, 0), w.draw())
