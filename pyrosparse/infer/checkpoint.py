@@ -106,9 +106,15 @@ def plain(value: Any) -> Any:
 
 
 def _generators(loader: object) -> list[torch.Generator]:
-    """Return the generators of a torch DataLoader's own and of its sampler, if it was given any."""
-    found = [getattr(owner, "generator", None) for owner in (loader, getattr(loader, "sampler", None))]
-    return [g for g in found if isinstance(g, torch.Generator)]
+    """Return the generators of a loader, of its samplers, and of a loader inside it, each once and in a fixed order."""
+    owners, found = [loader], []
+    for owner in owners:  # grows by the parts of each
+        generator = getattr(owner, "generator", None)
+        if isinstance(generator, torch.Generator) and not any(generator is g for g in found):
+            found.append(generator)
+        parts = [getattr(owner, name, None) for name in ("sampler", "batch_sampler", "loader")]
+        owners += [part for part in parts if part is not None and not any(part is o for o in owners)]
+    return found
 
 
 def random_state(loader: object = None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pyro
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 import pyrosparse as ps
 from pyrosparse import SparseModel
@@ -70,6 +70,12 @@ def own_generator() -> DataLoader[Any]:
     return DataLoader(TensorDataset(*labelled()), batch_size=20, shuffle=True, generator=generator)
 
 
+def own_batch_sampler() -> DataLoader[Any]:
+    data = TensorDataset(*labelled())
+    order = RandomSampler(data, generator=torch.Generator().manual_seed(11))
+    return DataLoader(data, batch_sampler=BatchSampler(order, 20, drop_last=False))
+
+
 def with_dropout() -> nn.Module:
     return nn.Sequential(nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, CLASSES))
 
@@ -78,6 +84,7 @@ CASES: dict[str, dict[str, Any]] = {
     "plain": {"shrink_every": 0},
     "shuffled by torch": {"loader": lambda: DataLoader(TensorDataset(*labelled()), batch_size=20, shuffle=True)},
     "loader with a generator of its own": {"loader": own_generator},
+    "batches of a sampler with a generator of its own": {"loader": own_batch_sampler},
     "schedules": {"kl_schedule": warm_up(), "lr_schedule": cosine(), "site_schedules": {"fc1.*": warm_up(until=0.9)}},
     "clipped": {"clip": 0.1},
     "learned precision": {"pair": lambda: pair(prior=ARD(learn=True))},
@@ -97,6 +104,7 @@ CASES: dict[str, dict[str, Any]] = {
         "loader": lambda: DataLoader(TensorDataset(*labelled()), batch_size=20, shuffle=True),
         "teacher": mlp((FEATURES, CLASSES)),
     },
+    "taught by torch with a generator of its own": {"loader": own_generator, "teacher": mlp((FEATURES, CLASSES))},
     "weights drawn": {"local_reparam": False},
 }
 
