@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -55,6 +56,7 @@ def evaluate(network: nn.Module, loader: Batches, *, likelihood: Likelihood | No
     :param network: gives outputs that the likelihood understands.
     :param loader: yields ``(x, y)``.
     :param likelihood: labels with logits when None.
+    :raises DataError: if there is no example, shapes do not fit, or the likelihood is NaN.
     """
     modes = {module: module.training for module in network.modules()}
     network.eval()
@@ -70,7 +72,10 @@ def evaluate(network: nn.Module, loader: Batches, *, likelihood: Likelihood | No
 def evaluate_function(
     function: Callable[[Tensor], Tensor], loader: Batches, likelihood: Likelihood, device: torch.device
 ) -> Metrics:
-    """As :func:`evaluate`, for any function from inputs to outputs on a device."""
+    """As :func:`evaluate`, for any function from inputs to outputs on a device.
+
+    :raises DataError: if there is no example, shapes do not fit, or the likelihood is NaN.
+    """
     error = torch.zeros((), device=device)
     log_likelihood = torch.zeros((), device=device)
     count = 0
@@ -84,4 +89,6 @@ def evaluate_function(
         count += x.shape[0]
     if count == 0:
         raise DataError("the loader yields no example: there is nothing to evaluate on")
+    if math.isnan(log_likelihood):  # the class of NaN would be 0, and the error a sound-looking number
+        raise DataError("the network gives NaN for these data: look for NaN in the data, and in the network's weights")
     return Metrics(float(error) / count, float(log_likelihood) / count, count, likelihood.metric)

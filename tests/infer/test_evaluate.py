@@ -11,7 +11,7 @@ from pyrosparse import evaluate
 from pyrosparse.data import TensorLoader
 from pyrosparse.errors import DataError
 from pyrosparse.infer.evaluate import evaluate_function, written
-from pyrosparse.likelihoods import Categorical, Gaussian
+from pyrosparse.likelihoods import Categorical, Gaussian, Likelihood, MultiLabel
 from tests.infer.cases import CLASSES, FEATURES, labelled
 
 
@@ -83,6 +83,17 @@ def test_shapes_that_would_broadcast_are_refused() -> None:
 def test_nothing_to_evaluate_on() -> None:
     with pytest.raises(DataError, match="no example"):
         evaluate(nn.Linear(1, 1), [])
+
+
+@pytest.mark.parametrize("likelihood", [Categorical(num_data=1), MultiLabel(num_data=1), Gaussian(num_data=1)])
+def test_nan_is_no_class(likelihood: Likelihood) -> None:
+    x, y = labelled()
+    targets = y if isinstance(likelihood, Categorical) else nn.functional.one_hot(y, CLASSES).float()
+    network = nn.Linear(FEATURES, CLASSES)
+    evaluate(network, TensorLoader(x, targets), likelihood=likelihood)
+    x[7, 1] = float("nan")
+    with pytest.raises(DataError, match="NaN for these data"):
+        evaluate(network, TensorLoader(x, targets), likelihood=likelihood)
 
 
 def test_any_function() -> None:
