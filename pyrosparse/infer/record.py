@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from torch import nn
 
+from pyrosparse.errors import PyrosparseWarning
 from pyrosparse.guides.auto import AutoSparse
 from pyrosparse.model import SparseModel
 from pyrosparse.posterior.cost import count_flops, expected_cost, output_positions
@@ -16,6 +18,8 @@ __all__ = ["Remaining"]
 class Remaining:
     """Counts what is left of a network while it is fitted.
 
+    A layer that the network never calls as a module is warned of, and counts as one output position.
+
     :param model: the model; its input shape must be known.
     :param guide: its guide.
     :param threshold: largest log α that counts as alive.
@@ -25,7 +29,16 @@ class Remaining:
         self.model, self.guide, self.threshold = model, guide, threshold
         assert model.input_shape is not None
         sites = model.sites.values()
-        self.positions = output_positions(model.network, [s.layer for s in sites], model.input_shape)
+        called = output_positions(model.network, [s.layer for s in sites], model.input_shape)
+        self.positions = {s.layer: called.get(s.layer, 1) for s in sites}
+        if unseen := [repr(layer) for layer in self.positions if layer not in called]:
+            warnings.warn(
+                f"{', '.join(unseen)}: never called as a module, so that its operations count as for one output "
+                "position. Where the network reads its weight otherwise, as attention does, only this count is too "
+                "low; exclude a layer that is not used at all: no data will speak for its weights",
+                PyrosparseWarning,
+                stacklevel=4,
+            )
         modules: dict[str, nn.Module] = {s.layer: model.network.get_submodule(s.layer) for s in sites}
         self.biases = {layer: module.bias is not None for layer, module in modules.items()}
         self.total = sum(site.total for site in sites)

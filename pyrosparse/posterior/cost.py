@@ -33,6 +33,7 @@ def output_positions(network: nn.Module, layers: Iterable[str], input_shape: tor
     :param network: run once on zeros, in evaluation mode; its modes and the random generators are left as they are.
     :param layers: names of layers.
     :param input_shape: shape of one example.
+    :returns: number of positions by layer; layers that are never called as modules are left out.
     """
     found: dict[str, int] = {}
 

@@ -699,3 +699,25 @@ def test_a_network_that_cannot_shrink_is_said_to_be_one() -> None:
     with pytest.warns(ps.errors.PyrosparseWarning, match="first.*its units stay"):
         result = ps.fit(model, ps.guides.AutoSparse(model), TensorLoader(x, y, 30), epochs=2, progress=False)
     assert any("first" in note for note in result.history[-1]["notes"])
+
+
+class _ReadOtherwise(nn.Module):
+    """Of its three layers one is called, one is read without a call, and one does nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(FEATURES, 4), nn.Linear(4, CLASSES)
+        self.spare = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(torch.relu(self.first(x)), self.last.weight, self.last.bias)
+
+
+def test_layers_that_are_never_called_are_named() -> None:
+    x, y = labelled(seed=1)
+    model = ps.SparseModel(_ReadOtherwise(), ps.priors.LogUniform(), ps.likelihoods.Categorical(num_data=len(x)))
+    options: dict[str, Any] = {"epochs": 2, "progress": False, "shrink_every": 0}
+    with pytest.warns(ps.errors.PyrosparseWarning, match="'last', 'spare': never called"):
+        result = ps.fit(model, ps.guides.AutoSparse(model), TensorLoader(x, y, 30), **options)
+    counted = 2 * (4 * FEATURES + CLASSES * 4 + 2 * 2)  # a product and a sum for each weight
+    assert result.history[-1]["total_flops"] == counted
