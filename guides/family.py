@@ -13,8 +13,9 @@ from torch.distributions import kl_divergence
 
 from pyrosparse.errors import PriorError
 from pyrosparse.priors import Prior
+from pyrosparse.text import kind
 
-__all__ = ["DEFAULT_THRESHOLD", "Family", "family_of", "load_mask", "register_family"]
+__all__ = ["DEFAULT_THRESHOLD", "Family", "family_of", "load_mask", "register_family", "registered_kl"]
 
 # α ≥ e³ ≈ 20: noise twenty times stronger than the weight (the habit since Molchanov et al., 2017)
 DEFAULT_THRESHOLD = 3.0
@@ -81,7 +82,9 @@ class Family(nn.Module, ABC):
 
     def keep(self, threshold: float = DEFAULT_THRESHOLD) -> Tensor:
         """Which weights stay: those of relevance ≥ −threshold (log α ≤ threshold). Boolean, shape of the weight."""
-        return self.relevance() >= -threshold
+        relevance = self.relevance()
+        # what a mask has removed stays out, whatever the threshold
+        return (relevance >= -threshold) & (relevance > -torch.inf)
 
     def presence(self, threshold: float = DEFAULT_THRESHOLD) -> Tensor:
         """Probability that a weight is not 0; broadcasts to the weight. Here 1 where it is kept, else 0."""
@@ -97,13 +100,31 @@ class Family(nn.Module, ABC):
         return torch.addcmul(mean, std, torch.randn((count, len(at)), dtype=mean.dtype, device=mean.device))
 
     def kl(self) -> Tensor:
-        """KL divergence from the prior in nats, a scalar."""
+        """KL divergence from the prior in nats, a scalar.
+
+        :raises PriorError: if none is registered for the two distributions.
+        """
         q = self.distribution()
-        return kl_divergence(q, self.prior.distribution(q.event_shape))
+        return registered_kl(self.site, q, self.prior.distribution(q.event_shape))
 
     def forward(self) -> Tensor:
         """Run the sample statement(s) of the guide and return the weight."""
         return pyro.sample(self.site, self.distribution())
+
+
+def registered_kl(site: str, posterior: TorchDistributionMixin, prior: TorchDistributionMixin) -> Tensor:
+    """KL divergence between two distributions in nats.
+
+    :param site: name of the weight, for the message.
+    :raises PriorError: if none is registered for their types.
+    """
+    try:
+        return kl_divergence(posterior, prior)
+    except NotImplementedError as error:
+        raise PriorError(
+            f"site {site!r}: no KL divergence is registered from {kind(posterior)} to {kind(prior)}; "
+            "register one with torch.distributions.register_kl"
+        ) from error
 
 
 def load_mask(module: nn.Module, state_dict: Mapping[str, Tensor], prefix: str) -> None:
@@ -140,10 +161,10 @@ def family_of(site: str, prior: Prior, weight: Tensor, log_var: float) -> Family
     :param log_var: initial log variance.
     :raises PriorError: if no family is registered for the prior's type or a base class of it.
     """
-    for kind in type(prior).__mro__:
-        if kind in _FAMILIES:
+    for cls in type(prior).__mro__:
+        if cls in _FAMILIES:
             with torch.no_grad():
-                return _FAMILIES[kind](site, prior, weight.detach().clone(), log_var)
+                return _FAMILIES[cls](site, prior, weight.detach().clone(), log_var)
     raise PriorError(
         f"site {site!r}: no posterior family is registered for the prior {type(prior).__name__}; "
         "register one with pyrosparse.guides.register_family"

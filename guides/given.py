@@ -5,13 +5,11 @@ from __future__ import annotations
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from pyrosparse.errors import PriorError
-from pyrosparse.guides.family import Family
+from pyrosparse.guides.family import Family, registered_kl
 from pyrosparse.poutine import gaussian_moments
 from pyrosparse.priors import Prior
-from pyrosparse.text import kind
 
 __all__ = ["GivenFamily"]
 
@@ -64,14 +62,7 @@ class GivenFamily(Family):
         return self._variance.sqrt() * self._frozen
 
     def kl(self) -> Tensor:  # noqa: D102
-        prior = self.prior.distribution(self._mean.shape)
-        try:
-            return kl_divergence(self._posterior, prior).sum().detach()
-        except NotImplementedError as error:
-            raise PriorError(
-                f"site {self.site!r}: no KL divergence is registered from {kind(self._posterior)} to {kind(prior)}; "
-                "register one with torch.distributions.register_kl"
-            ) from error
+        return registered_kl(self.site, self._posterior, self.prior.distribution(self._mean.shape)).sum().detach()
 
     def freeze(self, keep: Tensor) -> None:  # noqa: D102
         self._frozen = self._frozen & keep

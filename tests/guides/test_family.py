@@ -52,6 +52,20 @@ def given_family() -> GivenFamily:
 
 
 @pytest.mark.parametrize("make", [dropout_family, given_family])
+def test_no_threshold_brings_back_what_a_mask_has_removed(make: type[Family]) -> None:
+    family, mask = make(), LOC > 0.06
+    family.freeze(mask)
+    assert torch.equal(family.keep(float("inf")), mask)
+    assert not bool(family.keep(-float("inf")).any())
+
+
+def test_a_pair_without_a_known_divergence_says_so(registry: dict[type[Prior], object]) -> None:
+    register_family(Laplace)(DropoutFamily)
+    with pytest.raises(PriorError, match=r"'fc\.weight': no KL divergence is registered from .* to .*\(Laplace\)"):
+        dropout_family(Laplace()).kl()
+
+
+@pytest.mark.parametrize("make", [dropout_family, given_family])
 def test_the_answers_agree_with_their_definitions(make: type[Family]) -> None:
     family = make()
     log_alpha = LOG_VAR - (LOC.square() + 1e-16).log()
