@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "make_plan", "quantise"]
 
+LARGEST_INTEGER = (1 << 40) - 1
 BIAS_STEP = 0.5  # of the step of the layer's weights
 BIAS_LEVELS = 127  # largest integer of a bias in a layer without a posterior
 SMALLEST_STEP = 1e-30
@@ -73,7 +74,7 @@ def make_plan(
         layer's weights, or 8 bits where the weights have no posterior.
     :param rate_weight: how much the length of the file counts against the error in the choice of each
         integer, see :func:`pyrosparse.coding.distortion.weigh_rate`; 0: the nearest integer.
-    :raises NetworkError: if a tensor holds NaN or Inf, or ``sigma`` does not fit.
+    :raises NetworkError: if a tensor holds NaN, Inf or integers of 2^40 and more, or ``sigma`` does not fit.
     """
     if bias_bits is not None and not 2 <= bias_bits <= 16:
         raise NetworkError(f"bias_bits must lie between 2 and 16, not {bias_bits}")
@@ -88,6 +89,8 @@ def make_plan(
         if not whole and not torch.isfinite(value).all():
             raise NetworkError(f"{name} holds NaN or Inf; such a network is not worth storing")
         if whole:
+            if value.numel() and not -LARGEST_INTEGER <= int(value.min()) <= int(value.max()) <= LARGEST_INTEGER:
+                raise NetworkError(f"{name} holds integers of 2^40 and more, which the format cannot hold")
             contents[name] = Content("i", value.dtype, value.to(torch.int64).numpy())
         elif name in steps:
             index = state.get(index_of(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from pyrosparse.coding.fileinfo import FileInfo, describe
 from pyrosparse.coding.precision import Plan, make_plan
 from pyrosparse.coding.stream import Writer
 from pyrosparse.coding.template import fill
-from pyrosparse.errors import CorruptFileError, NetworkError
+from pyrosparse.errors import CorruptFileError, NetworkError, PyrosparseWarning
 from pyrosparse.nn.select import SelectLinear
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def save(
 
     :param path: the file; an existing one is replaced once the new one is complete.
     :param network: what :func:`pyrosparse.prune` returned, or any ``nn.Module``. A plain module without
-        ``sigma`` is stored exactly, number by number.
+        ``sigma`` is stored exactly, number by number; a ``c`` is then warned of.
     :param c: quantisation step of a layer in units of the median posterior standard deviation of its kept
         weights. ``None``: the largest of 0.25, 0.35, 0.5, 0.71, 1, 1.41, 2, 2.83, 4 with which the
         validation error rises by no more than ``tolerance``; 0.5 if there is no ``val_loader``.
@@ -69,6 +70,13 @@ def save(
     if not isinstance(network, nn.Module):
         likelihood = network.chosen_likelihood(likelihood)
     if sigma is None:
+        if c is not None or rate_weight:
+            warnings.warn(
+                f"{path}: there are no posterior standard deviations for c and rate_weight to count in: every number "
+                "is stored as it is; pass sigma, or what pyrosparse.prune returned",
+                PyrosparseWarning,
+                stacklevel=2,
+            )
         c, rate_weight = None, 0.0
     elif val_loader is not None and (c is None or rate_weight is None):
         c, rate_weight = choose(

@@ -127,6 +127,11 @@ def test_other_bad_input_is_refused() -> None:
         make_plan(pruned.network, {"fc9.weight": torch.ones(1)}, 1.0)
     with pytest.raises(NetworkError, match=r"fc1\.weight has shape"):
         make_plan(pruned.network, {"fc1.weight": torch.ones(3)}, 1.0)
+    counter = nn.Linear(2, 2)
+    for value in (1 << 40, -(1 << 40)):
+        counter.register_buffer("count", torch.tensor([3, value]))
+        with pytest.raises(NetworkError, match="count holds integers of 2"):
+            make_plan(counter, None, None)
     with torch.no_grad():
         pruned.network.get_parameter("fc3.bias")[0] = float("nan")
     with pytest.raises(NetworkError, match=r"fc3\.bias"):

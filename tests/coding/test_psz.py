@@ -107,6 +107,24 @@ def test_a_plain_module_is_stored_exactly(tmp_path: Path) -> None:
         assert equal(coding.load(tmp_path / "net.psz"), small)
 
 
+@pytest.mark.parametrize("asked", [{"c": 0.5}, {"rate_weight": 0.1}])
+def test_steps_without_deviations_are_said_to_mean_nothing(tmp_path: Path, asked: dict[str, float]) -> None:
+    network = nn.Sequential(nn.Linear(3, 2))
+    with pytest.warns(PyrosparseWarning, match="every number is stored as it is"):
+        coding.save(tmp_path / "net.psz", network, **asked)  # type: ignore[arg-type]
+    assert equal(coding.load(tmp_path / "net.psz"), network)
+
+
+def test_large_integers_come_back(tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        made = nn.Linear(2, 2)
+        made.register_buffer("count", torch.tensor([(1 << 40) - 1, -5, 1 - (1 << 40)]))
+        return made
+
+    coding.save(tmp_path / "net.psz", network())
+    assert torch.equal(coding.read_tensors(tmp_path / "net.psz")["count"], network().count)  # type: ignore[arg-type]
+
+
 def test_zeros_of_a_plain_module_are_not_paid_for(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Linear(300, 100))
     with torch.no_grad():
