@@ -34,7 +34,7 @@ class SparseModel(nn.Module):
 
     :param network: any module with linear, convolution or transposed convolution layers; it is copied.
     :param prior: prior of every weight that gets one.
-    :param likelihood: see :mod:`pyrosparse.likelihoods`.
+    :param likelihood: see :mod:`pyrosparse.likelihoods`; it is copied.
     :param include: names of layers, or patterns such as ``"conv*"``; None means all but frozen ones.
     :param exclude: names or patterns of layers that stay deterministic.
     :param priors: another prior for some layers, by name or pattern.
@@ -58,7 +58,7 @@ class SparseModel(nn.Module):
             self.network = deepcopy(network)
         except (RuntimeError, TypeError) as error:
             raise NetworkError(f"{type(network).__name__} cannot be copied: {error}") from error
-        self.likelihood = likelihood
+        self.likelihood = deepcopy(likelihood)  # it may have parameters to train
         layers = _chosen(self.network, include, exclude)
         self.sites: dict[str, Site] = {}
         # sites whose weight stands at several places in the network

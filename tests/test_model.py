@@ -98,6 +98,14 @@ def test_the_network_is_copied() -> None:
     assert float(network.get_parameter("fc1.bias").detach().max()) < 7.0
 
 
+def test_the_likelihood_is_copied() -> None:
+    likelihood = Gaussian(num_data=10, learn_scale=True)
+    first, second = (SparseModel(mlp((4, 5, 3)), LogUniform(), likelihood) for _ in range(2))
+    with torch.no_grad():
+        first.get_parameter("likelihood.log_scale").fill_(7.0)
+    assert all(float(p.detach()) == 0.0 for p in [*likelihood.parameters(), *second.likelihood.parameters()])
+
+
 def test_what_is_trained_is_what_has_no_prior() -> None:
     network = Mine()
     network.scale.requires_grad_(False)
