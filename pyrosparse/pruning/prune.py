@@ -51,7 +51,8 @@ def prune(
     :param args: arguments of a pair written by hand, which is traced once with them.
     :param threshold: largest log α that is kept: a number (3 when None), or ``"auto"``: chosen on ``val_loader``
         so that the network is smallest while its error is within ``tolerance`` of the posterior mean's.
-    :param budget: instead of a threshold, the largest number of bytes that the ``.psz`` file may have: of the
+    :param budget: instead of a threshold, the largest number of bytes that the ``.psz`` file may have at ``c = 0.5``,
+        which is what :func:`pyrosparse.save` takes without validation data (with them ``c`` may be finer): of the
         thresholds whose file fits, the one with the lowest validation error (without ``val_loader``: the one
         that keeps most).
     :param val_loader: yields ``(x, y)``; never the test data.
