@@ -23,6 +23,7 @@ from pyrosparse.coding.content import LARGEST_LEVEL, Content, matrix_shape, patt
 from pyrosparse.coding.distortion import weigh_rate
 from pyrosparse.coding.stream import Stream, cheapest
 from pyrosparse.errors import NetworkError, PyrosparseWarning
+from pyrosparse.layers import axes
 
 if TYPE_CHECKING:
     from pyrosparse.pruning.pruned import Pruned
@@ -131,8 +132,9 @@ def quantise(
     for site, mask in masks.items():
         small = state.get(site)
         if small is not None:
-            kept = pruned.kept.get(site.rpartition(".")[0])
-            masks[site] = _narrow(site, mask, small.detach() != 0, kept)
+            layer = site.rpartition(".")[0]
+            order = axes(network.get_submodule(layer))
+            masks[site] = _narrow(site, mask, small.detach() != 0, pruned.kept.get(layer), order)
     layers = [
         replace(layer, kept=int(masks[layer.site].sum())) if layer.site in masks else layer
         for layer in pruned.report.layers
@@ -140,17 +142,17 @@ def quantise(
     return replace(pruned, network=network, masks=masks, report=replace(pruned.report, layers=layers))
 
 
-def _narrow(site: str, mask: Tensor, alive: Tensor, kept: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Mask in original coordinates without the weights that rounded to zero."""
+def _narrow(
+    site: str, mask: Tensor, alive: Tensor, kept: tuple[Tensor, Tensor] | None, order: tuple[int, int]
+) -> Tensor:
+    """Mask in original coordinates without the weights that rounded to zero; ``order``: axes of outputs and inputs."""
     alive = alive.to(mask.device)
     if alive.shape == mask.shape:
         return mask & alive
     out = torch.zeros_like(mask)
-    for axes in ((0, 1), (1, 0)):  # transposed convolutions have their inputs first
-        if kept is None:
-            break
+    if kept is not None:
         index = [torch.arange(n, device=mask.device) for n in mask.shape]
-        index[axes[0]], index[axes[1]] = (k.to(mask.device) for k in kept)
+        index[order[0]], index[order[1]] = (k.to(mask.device) for k in kept)
         if tuple(len(i) for i in index) == tuple(alive.shape):
             grid = torch.meshgrid(*index, indexing="ij")
             out[grid] = alive & mask[grid]
