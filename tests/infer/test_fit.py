@@ -681,8 +681,8 @@ def test_a_convolutional_network_learns_images() -> None:
     assert result.history[-1]["val_error"] < 0.1
 
 
-class _Residual(nn.Module):
-    """Units that go to two places: none of them can be cut alone."""
+class _Mixed(nn.Module):
+    """Units that go into sums over all of them: none can be cut without changing the others."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -690,12 +690,12 @@ class _Residual(nn.Module):
         self.last = nn.Linear(5, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(torch.relu(self.first(x) + x))
+        return self.last(self.first(x).cumsum(1))
 
 
 def test_a_network_that_cannot_shrink_is_said_to_be_one() -> None:
     x, y = labelled(seed=1)
-    model = ps.SparseModel(_Residual(), ps.priors.LogUniform(), ps.likelihoods.Categorical(num_data=len(x)))
+    model = ps.SparseModel(_Mixed(), ps.priors.LogUniform(), ps.likelihoods.Categorical(num_data=len(x)))
     with pytest.warns(ps.errors.PyrosparseWarning, match="first.*its units stay"):
         result = ps.fit(model, ps.guides.AutoSparse(model), TensorLoader(x, y, 30), epochs=2, progress=False)
     assert any("first" in note for note in result.history[-1]["notes"])

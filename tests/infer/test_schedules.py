@@ -19,6 +19,7 @@ from pyrosparse.infer.schedules import (
     linear_decay,
     named,
     overweight,
+    rises,
     warm_up,
 )
 
@@ -145,3 +146,10 @@ def test_closed_loop_presses_until_the_rate_and_then_lets_go() -> None:
 def test_closed_loop_refuses(options: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ClosedLoop(**options)
+
+
+def test_rises_looks_ahead() -> None:
+    warm = warm_up(until=0.5)
+    assert rises(warm, 0.2)
+    assert not rises(warm, 0.5)
+    assert not rises(cosine(hold=0.4), 0.1)
