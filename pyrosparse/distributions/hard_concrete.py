@@ -22,24 +22,26 @@ BETA, GAMMA, ZETA = 2.0 / 3.0, -0.1, 1.1
 
 
 class _Stretched(torch.autograd.Function):
-    """The gate of logistic noise, with its gradient in one pass: there is none where the gate is 0 or 1."""
+    """The gate of uniform noise, with its gradient in one pass: there is none where the gate is 0 or 1."""
 
     @staticmethod
-    def forward(ctx: Any, log_alpha: Tensor, noise: Tensor) -> Tensor:
-        s = noise.add_(log_alpha).div_(BETA).sigmoid_()
-        # ds/dlog α = s(1 − s)/β, times the stretch
-        slope = torch.addcmul(s, s, s, value=-1.0).mul_((ZETA - GAMMA) / BETA)
-        z = s.mul_(ZETA - GAMMA).add_(GAMMA)
-        slope.mul_((z > 0.0) & (z < 1.0))
+    def forward(ctx: Any, log_alpha: Tensor, u: Tensor) -> Tensor:
+        # s = 1 / (1 + ((1 − u)/u · 1/α)^(1/β)), where 1/β = 3/2 needs neither logarithms nor exponentials of the noise
+        odds = u.reciprocal_().sub_(1.0)
+        power = torch.sqrt(odds).mul_(odds).mul_(torch.exp(log_alpha / -BETA))
+        z = power.add_(1.0).reciprocal_().mul_(ZETA - GAMMA).add_(GAMMA).clamp_(0.0, 1.0)
         ctx.shape = log_alpha.shape
-        ctx.save_for_backward(slope)
-        return z.clamp_(0.0, 1.0)
+        ctx.save_for_backward(z)
+        return z
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        (slope,) = ctx.saved_tensors
-        return (grad_outputs[0] * slope).sum_to_size(ctx.shape), None
+        (z,) = ctx.saved_tensors
+        # ds/dlog α = s(1 − s)/β, times the stretch; at the ends it is stopped
+        slope = torch.addcmul(z, z, z, value=-1.0).sub_(GAMMA * ZETA).div_(BETA * (ZETA - GAMMA))
+        passed = torch.ops.aten.hardtanh_backward(grad_outputs[0], z, 0.0, 1.0)
+        return slope.mul_(passed).sum_to_size(ctx.shape), None
 
 
 class HardConcrete(TorchDistribution):
@@ -125,8 +127,8 @@ class HardConcrete(TorchDistribution):
         """Draw; the gradient passes where the gate is neither 0 nor 1."""
         shape = self._extended_shape(torch.Size(sample_shape))
         eps = torch.finfo(self.log_alpha.dtype).eps
-        noise = torch.rand(shape, dtype=self.log_alpha.dtype, device=self.log_alpha.device).clamp_(eps, 1.0 - eps)
-        return self._kept(_Stretched.apply(self.log_alpha, noise.logit_()))
+        u = torch.rand(shape, dtype=self.log_alpha.dtype, device=self.log_alpha.device).clamp_(eps, 1.0 - eps)
+        return self._kept(_Stretched.apply(self.log_alpha, u))
 
     def cdf(self, value: Tensor) -> Tensor:
         """Distribution function, with steps at 0 and 1."""

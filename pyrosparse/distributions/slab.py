@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 import torch
+from pyro.distributions.torch import Independent
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution, constraints, kl_divergence, register_kl
 
 from pyrosparse.distributions.kl import common_shape
@@ -142,10 +144,16 @@ class Slab(TorchDistribution):
 
     def __init__(self, base: TorchDistribution, presence: Tensor, *, validate_args: bool | None = None) -> None:
         self.base_dist, self.presence = base, presence.expand(base.batch_shape)
+        self.gates = presence  # one for each group
         super().__init__(base.batch_shape, validate_args=validate_args)
 
     def __repr__(self) -> str:
         return f"Slab({self.base_dist!r})"
+
+    def to_event(self, reinterpreted_batch_ndims: int | None = None) -> _Slabs:
+        """Weights of a layer as one event."""
+        ndims = len(self.batch_shape) if reinterpreted_batch_ndims is None else reinterpreted_batch_ndims
+        return _Slabs(self, ndims)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -162,7 +170,7 @@ class Slab(TorchDistribution):
         """Return a Slab of that batch shape."""
         new = self._get_checked_instance(Slab, _instance)
         new.base_dist = self.base_dist.expand(torch.Size(batch_shape))
-        new.presence = self.presence.expand(new.base_dist.batch_shape)
+        new.presence = new.gates = self.presence.expand(new.base_dist.batch_shape)
         super(Slab, new).__init__(new.base_dist.batch_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
@@ -190,3 +198,37 @@ class Slab(TorchDistribution):
 def _behind_a_gate(q: Slab, p: Distribution) -> Tensor:
     kl = kl_divergence(q.base_dist, p)
     return (q.presence * kl).expand(common_shape(q.batch_shape, p.batch_shape))
+
+
+class _Slabs(Independent):
+    """Several slabs as one event: point weights need no KL divergence for each of them."""
+
+
+class _Decay(torch.autograd.Function):
+    r""":math:`\tfrac{\tau}{2} \sum_g P_g \sum_{w \in g} w^2` in two passes over the weights."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gates: Tensor, precision: Tensor) -> Tensor:
+        squares = value.square().sum_to_size(gates.shape)
+        ctx.save_for_backward(value, gates, precision, squares)
+        return 0.5 * precision * torch.dot(squares.flatten(), gates.flatten())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+        value, gates, precision, squares = ctx.saved_tensors
+        scale = grad_outputs[0] * precision
+        return value * (gates * scale), squares * (0.5 * scale), None
+
+
+@register_kl(_Slabs, torch.distributions.Independent)
+def _of_a_layer(q: _Slabs, p: torch.distributions.Independent) -> Tensor:
+    slab, prior = q.base_dist, p.base_dist
+    if isinstance(slab.base_dist, Point) and isinstance(prior, WeightDecay):
+        whole = q.batch_shape == p.batch_shape == () and slab.batch_shape == prior.batch_shape
+        # a number that was expanded
+        same = all(stride == 0 or n == 1 for stride, n in zip(prior.precision.stride(), prior.batch_shape, strict=True))
+        if whole and same and slab.gates.dim() == slab.presence.dim() and slab.presence.numel():
+            precision = prior.precision[(0,) * prior.precision.dim()]
+            return _Decay.apply(slab.base_dist.value, slab.gates, precision)
+    return kl_divergence(Independent(slab, q.reinterpreted_batch_ndims), p)
