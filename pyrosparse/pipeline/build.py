@@ -136,7 +136,8 @@ def check_fits(built: nn.Module, name: str, data: Dataset) -> None:
 def weights(built: nn.Module, path: str) -> None:
     """Load a safetensors file into a network.
 
-    :raises NetworkError: when the file is missing or its names and shapes are not the network's.
+    :raises NetworkError: when the file is missing or damaged, its names and shapes are not the network's, or a number
+        in it is NaN or infinite.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -144,8 +145,15 @@ def weights(built: nn.Module, path: str) -> None:
     if not Path(path).is_file():
         raise NetworkError(f"there is no file {path}: weights must be a safetensors file")
     try:
-        built.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise NetworkError(f"{path} is not a whole safetensors file: {error}") from error
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise NetworkError(f"{path}: {name} holds NaN or infinity; weights must be finite")
+    try:
+        built.load_state_dict(state)
+    except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise NetworkError(f"{path} does not fit the network: {' '.join(lines[:2])}") from error
 

@@ -164,9 +164,13 @@ class RunFolder:
             self.metrics = {}
             return
         try:
-            self.metrics = json.loads(path.read_text(encoding="utf-8"))
+            metrics = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise CorruptFileError(f"{path} is not JSON ({error}): start the run anew with --overwrite") from error
+        wrong = _wrong(metrics)
+        if wrong is not None:
+            raise CorruptFileError(f"{path} is not the metrics of a run ({wrong}): start it anew with --overwrite")
+        self.metrics = metrics
 
 
 def versions() -> dict[str, str]:
@@ -178,6 +182,19 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _wrong(metrics: Any) -> str | None:
+    """Say what has not the form that it was written in, if anything."""
+    if not isinstance(metrics, dict):
+        return f"a {type(metrics).__name__} where a table belongs"
+    entries = {"finished": str, "notes": str, "stages": dict, "layers": dict}
+    for key, kind in entries.items():
+        rows = metrics.get(key, [])
+        if not isinstance(rows, list) or not all(isinstance(row, kind) for row in rows):
+            return f"{key} is not a list of {'names' if kind is str else 'tables'}"
+    unknown = [row.get("name") for row in metrics.get("stages", []) if row.get("name") not in ARTEFACTS]
+    return f"stages has {unknown[0]!r}" if unknown else None
 
 
 def _plain(value: Any) -> Any:

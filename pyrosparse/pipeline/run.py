@@ -44,7 +44,9 @@ def run(
     """
     folder = RunFolder(out)
     context = Context(config, folder, say)
-    if resume and (folder / "config.toml").is_file():
+    if resume and not (folder / "config.toml").is_file():
+        say(f"{out} holds no run to resume: this one starts from the beginning")
+    elif resume:
         changed = [k for k in config.changes(settings(folder)) if k not in _FREE_ON_RESUME]
         if changed:
             raise ConfigError(
@@ -109,7 +111,7 @@ def settings(folder: RunFolder) -> Config:
     path = folder / "config.toml"
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:  # not TOML, not text, or not there
         raise ConfigError(f"{path} cannot be read: {error}") from error
     return parse(table, file=str(path))
 

@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from pyrosparse.errors import (
-    CheckpointError,
-    CorruptFileError,
-    ExportError,
-)
-from pyrosparse.pipeline import measure
+from pyrosparse import pipeline
+from pyrosparse.errors import CheckpointError, ConfigError, CorruptFileError, ExportError, NetworkError
+from pyrosparse.pipeline import build, measure
 from pyrosparse.pipeline.folder import RunFolder
 from tests.pipeline.runs import content, metrics
 
@@ -57,3 +55,41 @@ def test_damaged_metrics(run_dir: Path) -> None:
     (run_dir / "metrics.json").write_text("{")
     with pytest.raises(CorruptFileError, match=r"metrics.json is not JSON"):
         RunFolder.existing(run_dir)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("[]", "a list where a table belongs"),
+        ('{"stages": [{}]}', "stages has None"),
+        ('{"stages": "x"}', "stages is not a list of tables"),
+        ('{"layers": "x"}', "layers is not a list of tables"),
+        ('{"notes": null}', "notes is not a list of names"),
+        ('{"finished": null}', "finished is not a list of names"),
+    ],
+)
+def test_metrics_of_another_form(run_dir: Path, text: str, wrong: str) -> None:
+    (run_dir / "metrics.json").write_text(text)
+    with pytest.raises(CorruptFileError, match=f"metrics of a run .{wrong}"):
+        RunFolder.existing(run_dir)
+
+
+def test_settings_that_are_no_text(run_dir: Path) -> None:
+    (run_dir / "config.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"config.toml cannot be read"):
+        pipeline.prune_again(run_dir, threshold=1.0)
+
+
+def test_weights_that_are_damaged(tmp_path: Path) -> None:
+    network, path = torch.nn.Linear(3, 2), tmp_path / "dense.safetensors"
+    save_file(network.state_dict(), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4])
+    with pytest.raises(NetworkError, match="not a whole safetensors file"):
+        build.weights(network, str(path))
+    save_file({**network.state_dict(), "bias": torch.tensor([1.0, torch.nan])}, path)
+    with pytest.raises(NetworkError, match="bias holds NaN"):
+        build.weights(network, str(path))
+    save_file({"weight": torch.zeros(2, 3)}, path)
+    with pytest.raises(NetworkError, match="does not fit the network"):
+        build.weights(network, str(path))

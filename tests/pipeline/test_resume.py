@@ -83,6 +83,15 @@ def test_resume_needs_the_same_settings(run_dir: Path) -> None:
     pipeline.run(settings("device=cpu"), run_dir, resume=True)
 
 
+def test_resume_where_no_run_is_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    with monkeypatch.context() as patch:
+        cut_off(patch, Fitting, "_write_history")
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run(settings(), tmp_path / "new", resume=True, say=said.append)
+    assert "holds no run to resume" in said[0]
+
+
 def test_a_run_is_not_overwritten_by_accident(run_dir: Path) -> None:
     before = content(run_dir)
     with pytest.raises(ConfigError, match="holds a run already"):
