@@ -50,7 +50,7 @@ class AutoSparse(nn.Module):
     :param families: ready posterior families, one for each site, in place of those that the priors call for.
     :raises NetworkError: unless ``model`` is a :class:`~pyrosparse.SparseModel`; for a pattern that fits no layer.
     :raises PriorError: if ``log_var`` is no finite number, ``max_std`` not positive, ``criterion`` unknown, or a prior
-        has no family; see :func:`~pyrosparse.guides.register_family`.
+        has no family; see :func:`~pyrosparse.guides.register_family`. Likewise if ``families`` lacks a site.
     """
 
     def __init__(
@@ -66,6 +66,12 @@ class AutoSparse(nn.Module):
         check_model(type(self).__name__, model)
         if not isinstance(log_var, int | float) or not math.isfinite(log_var):
             raise PriorError(f"{type(self).__name__}: log_var is {log_var!r}; give a finite number such as -6.0")
+        for site in model.sites:
+            if families is not None and site not in families:
+                raise PriorError(
+                    f"{type(self).__name__}: families has none for site {site!r}{nearest(site, families)}; give one "
+                    "for each site"
+                )
         self._families = nn.ModuleDict(
             {
                 site.replace(".", "/"): families[site]

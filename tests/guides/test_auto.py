@@ -120,6 +120,14 @@ def test_a_bare_network_is_refused() -> None:
         SparseVD(SparseModel)  # type: ignore[arg-type]
 
 
+def test_families_must_be_those_of_every_site() -> None:
+    model = model_of()
+    ready = dict(AutoSparse(model).families)
+    missing = ready.pop(next(iter(ready)))
+    with pytest.raises(PriorError, match=f"families has none for site '{missing.site}'"):
+        AutoSparse(model, families=ready)
+
+
 @pytest.mark.parametrize("log_var", [float("nan"), float("inf"), "-6", None])
 def test_an_initial_log_variance_must_be_finite(log_var: Any) -> None:
     with pytest.raises(PriorError, match="log_var is"):
