@@ -57,6 +57,7 @@ class Files:
                     stacklevel=2,
                 )
                 return coding.save(path, small, c=c)
+        path.unlink()  # what is too large is not left lying under the name of the result
         raise PruneError(
             f"{path} takes {info.bytes:,} bytes and the budget is {budget:,}: allow more, or leave out file.c"
         )

@@ -73,6 +73,15 @@ def test_a_file_larger_than_the_budget_gets_coarser_steps(run_dir: Path, monkeyp
     assert info.bytes <= budget
 
 
+def test_a_file_that_cannot_meet_the_budget_is_not_left_behind(run_dir: Path) -> None:
+    small = pipeline.preview(run_dir, threshold=2.0)
+    context = Context(settings(prune={"budget": 50}), RunFolder.existing(run_dir), print)
+    fitting = Fitting(context)
+    with pytest.raises(PruneError, match="the budget is 50"):
+        Files(context, fitting, Cutting(context, fitting))._save(run_dir / "network.psz", small)
+    assert not (run_dir / "network.psz").exists()
+
+
 def test_prune_needs_a_finished_fit(run_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not the folder of a run"):
         pipeline.prune_again(tmp_path)
