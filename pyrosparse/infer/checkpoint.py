@@ -107,7 +107,8 @@ def plain(value: Any) -> Any:
 
 def _generators(loader: object) -> list[torch.Generator]:
     """Return the generators of a loader, of its samplers, and of a loader inside it, each once and in a fixed order."""
-    owners, found = [loader], []
+    owners: list[object] = [loader]
+    found: list[torch.Generator] = []
     for owner in owners:  # grows by the parts of each
         generator = getattr(owner, "generator", None)
         if isinstance(generator, torch.Generator) and not any(generator is g for g in found):
