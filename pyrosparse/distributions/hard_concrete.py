@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributions import constraints, register_kl
 
-from pyrosparse.distributions.kl import common_shape
+from pyrosparse.distributions.kl import common_shape, expanded_shape
 from pyrosparse.errors import PriorError
 
 __all__ = ["BETA", "GAMMA", "ZETA", "HardConcrete", "L0Prior"]
@@ -212,7 +212,7 @@ class L0Prior(TorchDistribution):
     def expand(self, batch_shape: Any, _instance: L0Prior | None = None) -> L0Prior:
         """Return an L0Prior of that batch shape."""
         new = self._get_checked_instance(L0Prior, _instance)
-        shape = torch.broadcast_shapes(self.batch_shape, torch.Size(batch_shape))
+        shape = expanded_shape(self.batch_shape, batch_shape)
         new.penalty = self.penalty.expand(shape)
         super(L0Prior, new).__init__(shape, validate_args=False)
         new._validate_args = self._validate_args

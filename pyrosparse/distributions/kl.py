@@ -108,6 +108,11 @@ def ard(work: Work, value: Tensor, pull: Tensor | None) -> None:
 FORMS: dict[KLForm, Form] = {KLForm.EXACT: exact, KLForm.SIGMOID: sigmoid}
 
 
+def expanded_shape(now: torch.Size, wanted: Any) -> torch.Size:
+    """Shape that a distribution of the batch shape ``now`` expands to; a single number needs no broadcasting."""
+    return torch.broadcast_shapes(now, torch.Size(wanted)) if now else torch.Size(wanted)
+
+
 def common_shape(first: torch.Size, second: torch.Size) -> torch.Size:
     """Broadcast two shapes; equal ones, as in every step of a fit, at no cost."""
     return first if first == second else torch.broadcast_shapes(first, second)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution, constraints, kl_divergence, register_kl
 
-from pyrosparse.distributions.kl import common_shape
+from pyrosparse.distributions.kl import common_shape, expanded_shape
 from pyrosparse.errors import PriorError
 
 __all__ = ["Point", "Slab", "WeightDecay"]
@@ -101,7 +101,7 @@ class WeightDecay(TorchDistribution):
     def expand(self, batch_shape: Any, _instance: WeightDecay | None = None) -> WeightDecay:
         """Return a WeightDecay of that batch shape."""
         new = self._get_checked_instance(WeightDecay, _instance)
-        new.precision = self.precision.expand(torch.broadcast_shapes(self.batch_shape, torch.Size(batch_shape)))
+        new.precision = self.precision.expand(expanded_shape(self.batch_shape, batch_shape))
         super(WeightDecay, new).__init__(new.precision.shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
