@@ -18,7 +18,7 @@ CACHE = FOLDER / "cache"
 
 def environment() -> dict[str, Any]:
     """Versions and the kind of machine; no names, no paths."""
-    packages = ("torch", "pyro-ppl", "numpy", "scipy", "constriction", "scikit-learn")
+    packages = ("pyrosparse", "torch", "pyro-ppl", "numpy", "scipy", "constriction", "scikit-learn")
     return {
         "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyrosparse.data.loader import TensorLoader
 from pyrosparse.errors import CheckpointError
 from pyrosparse.guides.auto import AutoSparse
+from pyrosparse.infer.evaluate import Batches
 from pyrosparse.infer.schedules import Schedule
 from pyrosparse.infer.settings import FitSettings
 from pyrosparse.model import SparseModel
@@ -25,16 +27,21 @@ _SAMPLES = 11  # points at which a schedule is looked at: 0, 0.1, …, 1
 _SHOWN = 5
 
 
-def fingerprint(settings: FitSettings, model: SparseModel, guide: AutoSparse, *, per_epoch: int) -> dict[str, Any]:
+def fingerprint(
+    settings: FitSettings, model: SparseModel, guide: AutoSparse, loader: Batches, *, per_epoch: int
+) -> dict[str, Any]:
     """Describe a run by numbers, strings and lists: what a run that goes on must have in common with its start.
 
     Not in it: the number of epochs and the shapes, which are compared by themselves, the device, and what only
-    looks on (the bar, callbacks, checkpoints).
+    looks on (the bar, callbacks, checkpoints). Data are in it where they lie in memory: those of a
+    :class:`~pyrosparse.data.TensorLoader`.
 
     :param per_epoch: steps of an epoch.
     """
     found: dict[str, Any] = {name: getattr(settings, name) for name in _PLAIN}
     found |= {"lr_log_var": settings.log_var_rate, "steps an epoch": per_epoch}
+    if isinstance(loader, TensorLoader):
+        found["data"] = _checksum([loader.x, loader.y])
     found["teacher"] = None if settings.teacher is None else _weights(settings.teacher)
     found |= {name: getattr(settings, name) for name in _TAUGHT[1:]}
     found["lr_schedule"] = None if settings.lr_schedule is None else _samples(settings.lr_schedule)
@@ -59,6 +66,7 @@ def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], folder: Pat
     :raises CheckpointError: naming what differs.
     """
     ignored = set(_TAUGHT) if finished and now["teacher"] is None else set()
+    ignored |= {"data"} - set(saved)  # checkpoints of earlier versions do not say
     names = [name for name in {**saved, **now} if name not in ignored and saved.get(name) != now.get(name)]
     if not names:
         return
@@ -101,7 +109,7 @@ def _checksum(tensors: Iterable[Tensor]) -> str:
     total = 0
     for tensor in tensors:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        total = zlib.crc32(flat.view(torch.uint8).numpy().tobytes(), total)
+        total = zlib.crc32(flat.view(torch.uint8).numpy(), total)
     return f"{total:08x}"
 
 

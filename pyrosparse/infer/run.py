@@ -76,7 +76,7 @@ class Run:
         self.fingerprint: dict[str, Any] = {}
         if settings.checkpoint is not None:
             self._check_folder(Path(settings.checkpoint))
-            self.fingerprint = fingerprint(settings, model, guide, per_epoch=self.per_epoch)
+            self.fingerprint = fingerprint(settings, model, guide, loader, per_epoch=self.per_epoch)
         if settings.seed is not None:
             pyro.set_rng_seed(settings.seed)
         model.input_shape = self._check(loader)

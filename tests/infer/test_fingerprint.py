@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,18 +11,21 @@ from torch import nn
 
 import pyrosparse as ps
 from pyrosparse import guides, priors
-from pyrosparse.infer.fingerprint import fingerprint
+from pyrosparse.data import TensorLoader
+from pyrosparse.errors import CheckpointError
+from pyrosparse.infer.evaluate import Batches
+from pyrosparse.infer.fingerprint import check_same_run, fingerprint
 from pyrosparse.infer.optimizer import adam
 from pyrosparse.infer.pair import tied_sites
 from pyrosparse.infer.settings import FitSettings
 from pyrosparse.likelihoods import Categorical
 
 
-def described(prior: priors.Prior, *, lr_scale: float = 0.1, **options: Any) -> dict[str, Any]:
+def described(prior: priors.Prior, *, lr_scale: float = 0.1, data: Batches = (), **options: Any) -> dict[str, Any]:
     torch.manual_seed(0)
     model = ps.SparseModel(nn.Linear(4, 3), prior, Categorical(num_data=10))
     guide = guides.AutoSparse(model, **options)
-    return fingerprint(FitSettings(epochs=1, lr_scale=lr_scale), model, guide, per_epoch=1)
+    return fingerprint(FitSettings(epochs=1, lr_scale=lr_scale), model, guide, data, per_epoch=1)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +50,18 @@ def test_so_do_the_rate_of_scales_caps_and_the_criterion() -> None:
     # without scales their rate is read by nobody
     assert described(priors.LogUniform(), lr_scale=0.1) == described(priors.LogUniform(), lr_scale=0.2)
     assert described(priors.LogUniform()) != described(priors.LogUniform(), max_std=0.2)
+
+
+def test_so_do_data_in_memory() -> None:
+    x, y = torch.arange(8.0).reshape(2, 4), torch.tensor([0, 1])
+    first, other = TensorLoader(x, y, 2), TensorLoader(x.flip(0), y, 2)
+    assert described(priors.ARD(), data=first) == described(priors.ARD(), data=TensorLoader(x.clone(), y, 2))
+    assert described(priors.ARD(), data=first) != described(priors.ARD(), data=other)
+    now = described(priors.ARD(), data=first)
+    folder = Path("run")
+    with pytest.raises(CheckpointError, match="data was"):
+        check_same_run(described(priors.ARD(), data=other), now, folder, finished=False)
+    check_same_run(described(priors.ARD()), now, folder, finished=False)  # a checkpoint that does not know its data
 
 
 def test_a_layer_called_scale_has_the_rate_of_layers() -> None:
