@@ -50,9 +50,9 @@ class Recipe:
     tolerance: float = 0.002
     images: int = 10_000
     ratios: tuple[float, ...] = (0.002, 0.005, 0.01, 0.02, 0.03)
-    after_fit: Ending = Ending((0.002, 0.005, 0.01, 0.02), (1.5, 2.5, 4.0))
-    after_reconstruction: Ending = Ending((0.03, 0.05, 0.08, 0.12), (1.0, 1.5, 2.5))
-    after_both: Ending = Ending((0.01, 0.03, 0.06, 0.1), (1.5, 2.5, 4.0))
+    after_fit: Ending = Ending((0.005, 0.01, 0.02, 0.04), (2.5, 4.0, 6.5))
+    after_reconstruction: Ending = Ending((0.05, 0.08, 0.12), (1.5, 2.5, 4.0))
+    after_both: Ending = Ending((0.03, 0.06, 0.1), (2.5, 4.0, 6.5))
     group_cut: float = 0.002
 
     @classmethod
