@@ -220,7 +220,7 @@ class Run:
         first = self.state.epoch == self.settings.shrink_every
         links = self.shrinker.links
         layers = [note for note in links.notes if not note.startswith("the input")]
-        if first and layers and not links.links:
+        if first and layers and not any(units.producers for units in links.links):
             warnings.warn(
                 f"live shrinking can cut no unit: {'; '.join(layers)}. The fit goes on at full size; "
                 "shrink_every=0 says that this is meant",
