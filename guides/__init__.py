@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrosparse.guides.auto import ARD, L0, AutoSparse, GroupHorseshoe, GroupNormalJeffreys, SparseVD
-from pyrosparse.guides.dropout import DropoutFamily, NormalFamily
+from pyrosparse.guides.dropout import ComplexDropoutFamily, DropoutFamily, NormalFamily
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family, family_of, register_family
 from pyrosparse.guides.gaussian_dropout import GaussianDropout, GaussianDropoutFamily, Share
 from pyrosparse.guides.group import Criterion, GroupFamily
@@ -14,6 +14,7 @@ __all__ = [
     "DEFAULT_THRESHOLD",
     "L0",
     "AutoSparse",
+    "ComplexDropoutFamily",
     "Criterion",
     "DropoutFamily",
     "Family",

@@ -16,8 +16,8 @@ from pyrosparse.model import SparseModel
 from pyrosparse.poutine.parameters import expose
 from pyrosparse.priors import ARD as ARDPrior
 from pyrosparse.priors import L0 as L0Prior
+from pyrosparse.priors import ComplexARD, ComplexLogUniform, GroupLogUniform, LogUniform, Prior
 from pyrosparse.priors import GroupHorseshoe as HorseshoePrior
-from pyrosparse.priors import GroupLogUniform, LogUniform, Prior
 from pyrosparse.text import nearest
 
 __all__ = ["ARD", "L0", "AutoSparse", "GroupHorseshoe", "GroupNormalJeffreys", "SparseVD", "check_model"]
@@ -124,44 +124,44 @@ class AutoSparse(nn.Module):
 class _OnePrior(AutoSparse):
     """A guide for models with one kind of prior."""
 
-    prior: type[Prior]
+    priors: tuple[type[Prior], ...]
 
     def __init__(self, model: SparseModel, **options: Any) -> None:
         super().__init__(model, **options)
         for site in model.sites:
             prior = model.prior_of(site)
-            if not isinstance(prior, self.prior):
+            if not isinstance(prior, self.priors):
                 raise PriorError(
                     f"{type(self).__name__}: site {site!r} has the prior {type(prior).__name__}, and this "
-                    f"guide serves {self.prior.__name__}; use AutoSparse for mixed priors"
+                    f"guide serves {' and '.join(p.__name__ for p in self.priors)}; use AutoSparse for mixed priors"
                 )
 
 
 class SparseVD(_OnePrior):
     """Guide of Sparse variational dropout: log-uniform priors only; else as :class:`AutoSparse`."""
 
-    prior = LogUniform
+    priors = (LogUniform, ComplexLogUniform)
 
 
 class ARD(_OnePrior):
     """Guide of variational ARD dropout: ARD priors only; else as :class:`AutoSparse`."""
 
-    prior = ARDPrior
+    priors = (ARDPrior, ComplexARD)
 
 
 class GroupNormalJeffreys(_OnePrior):
     """Guide of Bayesian compression with log-uniform group scales; else as :class:`AutoSparse`."""
 
-    prior = GroupLogUniform
+    priors = (GroupLogUniform,)
 
 
 class GroupHorseshoe(_OnePrior):
     """Guide of Bayesian compression with the group horseshoe; else as :class:`AutoSparse`."""
 
-    prior = HorseshoePrior
+    priors = (HorseshoePrior,)
 
 
 class L0(_OnePrior):
     """Guide of L0 regularisation with hard concrete gates; else as :class:`AutoSparse`."""
 
-    prior = L0Prior
+    priors = (L0Prior,)

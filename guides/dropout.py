@@ -10,11 +10,11 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
-from pyrosparse.distributions import DropoutNormal
+from pyrosparse.distributions import ComplexNormal, DropoutNormal
 from pyrosparse.guides.family import Family, load_mask, register_family
-from pyrosparse.priors import ARD, LogUniform, Prior
+from pyrosparse.priors import ARD, ComplexARD, ComplexLogUniform, LogUniform, Prior
 
-__all__ = ["DropoutFamily", "NormalFamily"]
+__all__ = ["ComplexDropoutFamily", "DropoutFamily", "NormalFamily"]
 
 
 class NormalFamily(Family):
@@ -37,11 +37,12 @@ class NormalFamily(Family):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     @abstractmethod
-    def elements(self) -> DropoutNormal:
-        """Posterior of the single weights; batch shape that of the weight."""
+    def elements(self) -> DropoutNormal | ComplexNormal:
+        """Posterior of the single weights; batch shape that of the weights."""
 
     def distribution(self) -> TorchDistributionMixin:  # noqa: D102
-        return self.elements().to_event(self.loc.dim())
+        q = self.elements()
+        return q.to_event(len(q.batch_shape))
 
     def forward(self) -> Tensor:  # noqa: D102
         self.cap()
@@ -90,12 +91,14 @@ class DropoutFamily(NormalFamily):
 
     def __init__(self, site: str, prior: Prior, weight: Tensor, log_var: float) -> None:
         super().__init__(site, prior, weight)
-        self.log_var = nn.Parameter(torch.full_like(weight, log_var))
+        self.log_var = nn.Parameter(torch.full_like(weight if self.parts == 1 else weight[..., 0], log_var))
 
-    def elements(self) -> DropoutNormal:  # noqa: D102
-        # a step of the optimiser may have left it above the cap
-        log_var = self.log_var if self.max_std is None else self.log_var.clamp(max=2.0 * math.log(self.max_std))
-        return DropoutNormal(self.loc, log_var, keep=self.frozen)
+    def elements(self) -> DropoutNormal | ComplexNormal:  # noqa: D102
+        return DropoutNormal(self.loc, self.capped_log_var(), keep=self.frozen)
+
+    def capped_log_var(self) -> Tensor:
+        r""":math:`\log\sigma^2`, also right after a step of the optimiser has left it above the cap."""
+        return self.log_var if self.max_std is None else self.log_var.clamp(max=2.0 * math.log(self.max_std))
 
     @torch.no_grad()
     def cap(self) -> None:  # noqa: D102
@@ -104,3 +107,21 @@ class DropoutFamily(NormalFamily):
 
     def weight_tensors(self) -> dict[str, Tensor]:  # noqa: D102
         return super().weight_tensors() | {"log_var": self.log_var}
+
+
+@register_family(ComplexLogUniform)
+@register_family(ComplexARD)
+class ComplexDropoutFamily(DropoutFamily):
+    r""":math:`q(w) = CN(\mu, \sigma^2)`, circular: C-VD and C-ARD (Nazarov & Burnaev, 2020).
+
+    Trained are :math:`\mu` (``loc``, pairs) and :math:`\log\sigma^2` (``log_var``) of each weight, where
+    :math:`\sigma^2 = E|w - \mu|^2` is the total variance: each part has half of it. ``max_std`` caps :math:`\sigma`.
+
+    :param site: name of the weight.
+    :param prior: its prior.
+    :param weight: initial mean, pairs (..., 2).
+    :param log_var: initial :math:`\log\sigma^2`.
+    """
+
+    def elements(self) -> ComplexNormal:  # noqa: D102
+        return ComplexNormal(self.loc, self.capped_log_var(), keep=self.frozen)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from pyrosparse.errors import PriorError
+from pyrosparse.layers import over_parts
 from pyrosparse.priors import Prior
 from pyrosparse.text import kind
 
@@ -48,6 +49,11 @@ class Family(nn.Module, ABC):
         return self._prior[0]
 
     @property
+    def parts(self) -> int:
+        """Numbers of one weight: 1, or 2 for a complex one."""
+        return self.prior.parts
+
+    @property
     def sites(self) -> tuple[str, ...]:
         """Names of the sample sites of this family: the weight's, and those of hidden() where it has some."""
         return (self.site, *self.hidden())
@@ -58,19 +64,22 @@ class Family(nn.Module, ABC):
 
     @abstractmethod
     def distribution(self) -> TorchDistributionMixin:
-        """Posterior at the weight's own site: no batch shape, event shape that of the weight."""
+        """Posterior at the weight's own site: no batch shape, event shape that of the parameter."""
 
     @abstractmethod
     def relevance(self) -> Tensor:
-        """How much the posterior needs each weight, shape of the weight: higher is kept. Here −log α."""
+        """How much the posterior needs each weight, shape of the weights: higher is kept. Here −log α.
+
+        The weights of a complex parameter (*shape, 2) have the shape ``shape``.
+        """
 
     @abstractmethod
     def mean(self) -> Tensor:
-        """Posterior mean, shape of the weight; 0 where a mask has removed it."""
+        """Posterior mean, shape of the parameter; 0 where a mask has removed it."""
 
     @abstractmethod
     def std(self) -> Tensor:
-        """Posterior standard deviation, shape of the weight; 0 where a mask has removed it."""
+        """Posterior standard deviation of each number, shape of the parameter; 0 where a mask has removed it."""
 
     @abstractmethod
     def freeze(self, keep: Tensor) -> None:
@@ -78,26 +87,38 @@ class Family(nn.Module, ABC):
 
     @abstractmethod
     def weight_tensors(self) -> dict[str, Tensor]:
-        """Parameters and buffers that have the weight's axes, by name: what live shrinking cuts."""
+        """Parameters and buffers that have the weight's axes (and perhaps one of the parts), by name.
+
+        This is what live shrinking cuts.
+        """
 
     def keep(self, threshold: float = DEFAULT_THRESHOLD) -> Tensor:
-        """Which weights stay: those of relevance ≥ −threshold (log α ≤ threshold). Boolean, shape of the weight."""
+        """Which weights stay: those of relevance ≥ −threshold (log α ≤ threshold). Boolean, shape of the weights."""
         relevance = self.relevance()
         # what a mask has removed stays out, whatever the threshold
         return (relevance >= -threshold) & (relevance > -torch.inf)
+
+    def kept_mean(self, mask: Tensor) -> Tensor:
+        """Posterior mean where a mask keeps the weight, 0 elsewhere."""
+        mean = self.mean()
+        return mean * over_parts(mask, mean)
 
     def presence(self, threshold: float = DEFAULT_THRESHOLD) -> Tensor:
         """Probability that a weight is not 0; broadcasts to the weight. Here 1 where it is kept, else 0."""
         return self.keep(threshold).to(torch.get_default_dtype())
 
     def draws(self, count: int, at: Tensor) -> Tensor:
-        """Draw chosen weights from their posterior, shape ``(count, len(at))``.
+        """Draw chosen weights from their posterior, shape ``(count, len(at))``, of complex ones pairs.
 
         :param count: number of draws.
-        :param at: indices into the flattened weight.
+        :param at: indices into the flattened weights.
         """
-        mean, std = self.mean().flatten()[at], self.std().flatten()[at]
-        return torch.addcmul(mean, std, torch.randn((count, len(at)), dtype=mean.dtype, device=mean.device))
+        mean, std = (self._flat(values)[at] for values in (self.mean(), self.std()))
+        return torch.addcmul(mean, std, torch.randn((count, *mean.shape), dtype=mean.dtype, device=mean.device))
+
+    def _flat(self, numbers: Tensor) -> Tensor:
+        """Weights along one axis, followed by that of the parts of complex ones."""
+        return numbers.flatten() if self.parts == 1 else numbers.flatten(0, -2)
 
     def kl(self) -> Tensor:
         """KL divergence from the prior in nats, a scalar.
@@ -105,7 +126,8 @@ class Family(nn.Module, ABC):
         :raises PriorError: if none is registered for the two distributions.
         """
         q = self.distribution()
-        return registered_kl(self.site, q, self.prior.distribution(q.event_shape))
+        prior = self.prior.distribution(q.event_shape[: len(q.event_shape) + 1 - self.parts])
+        return registered_kl(self.site, q, prior)
 
     def forward(self) -> Tensor:
         """Run the sample statement(s) of the guide and return the weight."""

@@ -1,4 +1,4 @@
-"""The layers whose weights can have a prior, and which axis of a weight is which."""
+"""The layers whose weights can have a prior, which axis of a weight is which, and how many numbers a weight has."""
 
 from __future__ import annotations
 
@@ -7,21 +7,55 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SPARSE_LAYERS", "Site", "axes", "sparse_layers", "weight_name", "whole_layers"]
+from pyrosparse.nn import (
+    ComplexConv1d,
+    ComplexConv2d,
+    ComplexConv3d,
+    ComplexConvTranspose1d,
+    ComplexConvTranspose2d,
+    ComplexConvTranspose3d,
+    ComplexLinear,
+)
 
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-SPARSE_LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
+__all__ = [
+    "COMPLEX_LAYERS",
+    "LINEAR_LAYERS",
+    "SPARSE_LAYERS",
+    "Site",
+    "axes",
+    "blank",
+    "everything",
+    "not_zero",
+    "over_parts",
+    "parts_of",
+    "sparse_layers",
+    "weight_name",
+    "weight_shape",
+    "whole_layers",
+]
+
+_COMPLEX_TRANSPOSED = (ComplexConvTranspose1d, ComplexConvTranspose2d, ComplexConvTranspose3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, *_COMPLEX_TRANSPOSED)
+COMPLEX_LAYERS: tuple[type[nn.Module], ...] = (
+    ComplexLinear, ComplexConv1d, ComplexConv2d, ComplexConv3d, *_COMPLEX_TRANSPOSED,
+)  # fmt: skip
+LINEAR_LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, ComplexLinear)
+SPARSE_LAYERS: tuple[type[nn.Module], ...] = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED[:3], *COMPLEX_LAYERS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Site:
-    """One weight with a prior.
+    """One weight tensor with a prior.
 
     :param name: name of the parameter that the draw replaces (``fc1.weight``).
     :param layer: name of the module that owns it (``fc1``).
-    :param shape: shape in the network as it was handed in.
+    :param shape: shape in the network as it was handed in, without the axis of the two parts of complex weights.
     :param out_axis: axis of the output units.
     :param in_axis: axis of the input units.
+    :param parts: numbers of one weight: 1, or 2 for the real and imaginary part of a complex one. The parameter has
+        the shape ``shape`` or ``(*shape, 2)``.
     """
 
     name: str
@@ -29,11 +63,12 @@ class Site:
     shape: torch.Size
     out_axis: int
     in_axis: int
+    parts: int = 1
 
     @property
     def total(self) -> int:
-        """Number of weights."""
-        return self.shape.numel()
+        """Number of weights; a complex one counts as two numbers."""
+        return self.parts * self.shape.numel()
 
     def index(self, outs: Tensor, ins: Tensor) -> tuple[Tensor, ...]:
         """Where a cut weight lies in the original: indices along each axis, kernel axes whole."""
@@ -45,6 +80,45 @@ class Site:
 def axes(module: nn.Module) -> tuple[int, int]:
     """Output and input axis of a layer's weight: torch stores transposed convolutions the other way round."""
     return (1, 0) if isinstance(module, _TRANSPOSED) else (0, 1)
+
+
+def parts_of(module: nn.Module) -> int:
+    """Numbers of one weight of a layer: 2 for complex layers, whose parameters are real pairs, else 1."""
+    return 2 if isinstance(module, COMPLEX_LAYERS) else 1
+
+
+def weight_shape(module: nn.Module) -> torch.Size:
+    """Shape of a layer's weight, without the axis of the two parts of complex weights."""
+    assert isinstance(module.weight, Tensor)
+    return module.weight.shape[: module.weight.dim() + 1 - parts_of(module)]
+
+
+def everything(module: nn.Module) -> Tensor:
+    """Mask that keeps every weight of a layer."""
+    assert isinstance(module.weight, Tensor)
+    return torch.ones(weight_shape(module), dtype=torch.bool, device=module.weight.device)
+
+
+def over_parts(values: Tensor, numbers: Tensor) -> Tensor:
+    """Let values of weights (a mask, say) broadcast with the numbers of these: both parts of complex ones get them."""
+    return values.unsqueeze(-1) if values.dim() < numbers.dim() else values
+
+
+def not_zero(numbers: Tensor, parts: int) -> Tensor:
+    """Which weights are not zero: of complex ones those with a part that is not."""
+    return numbers != 0 if parts == 1 else (numbers != 0).any(-1)
+
+
+def blank(network: nn.Module, shape: torch.Size, *, complex_input: bool = False) -> Tensor:
+    """Make an input of zeros, a batch of one.
+
+    :param network: its parameters say type and device.
+    :param shape: shape of one example.
+    :param complex_input: whether the network takes complex tensors.
+    """
+    like = next(network.parameters())
+    dtype = like.dtype.to_complex() if complex_input else like.dtype
+    return torch.zeros((1, *shape), dtype=dtype, device=like.device)
 
 
 def sparse_layers(network: nn.Module) -> dict[str, nn.Module]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyrosparse.errors import NetworkError, PriorError, PyrosparseWarning
-from pyrosparse.layers import Site, axes, sparse_layers, whole_layers
+from pyrosparse.layers import Site, axes, parts_of, sparse_layers, weight_shape, whole_layers
 from pyrosparse.likelihoods import Likelihood
 from pyrosparse.poutine.parameters import expose
 from pyrosparse.priors import Prior
@@ -32,7 +32,8 @@ class SparseModel(nn.Module):
     What has no prior (biases, normalisation, excluded layers) is trained as an ordinary parameter, unless it is
     frozen (``requires_grad=False``). A layer whose weight is frozen gets no prior, and a warning names it.
 
-    :param network: any module with linear, convolution or transposed convolution layers; it is copied.
+    :param network: any module with linear, convolution or transposed convolution layers, real or those of
+        :mod:`pyrosparse.nn`; it is copied.
     :param prior: prior of every weight that gets one.
     :param likelihood: see :mod:`pyrosparse.likelihoods`; it is copied.
     :param include: names of layers, or patterns such as ``"conv*"``; None means all but frozen ones.
@@ -82,7 +83,8 @@ class SparseModel(nn.Module):
             chosen = overrides.get(layer, prior)
             chosen.check(layer, module)
             out_axis, in_axis = axes(module)
-            site = self.sites[name] = Site(name, layer, weight.shape, out_axis, in_axis)
+            shape, parts = weight_shape(module), parts_of(module)
+            site = self.sites[name] = Site(name, layer, shape, out_axis, in_axis, parts)
             if uses[id(weight)] > 1:
                 self.tied.append(name)
             self._priors[_key(name)] = chosen.at(site, module)
@@ -92,6 +94,7 @@ class SparseModel(nn.Module):
         self.kept: dict[str, tuple[Tensor, Tensor]] = whole_layers(self.network)
         self.original_parameters = sum(p.numel() for p in parameters.values())
         self.input_shape: torch.Size | None = None
+        self.complex_input = False
 
     def prior_of(self, site: str) -> Prior:
         """Prior of a site.
@@ -106,7 +109,7 @@ class SparseModel(nn.Module):
 
     def shape_of(self, site: str) -> torch.Size:
         """Shape of a site now: smaller than ``sites[site].shape`` once live shrinking has cut units."""
-        return self.network.get_parameter(site).shape
+        return weight_shape(self.network.get_submodule(self.sites[site].layer))
 
     def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters of the model that are trained: those of no site, and the priors' own."""
@@ -117,11 +120,15 @@ class SparseModel(nn.Module):
         drawn: dict[str, Tensor] = {}
         for name in self.sites:
             weight = self.network.get_parameter(name)
-            value = self.prior_of(name).sample(name, weight.shape)
+            value = self.prior_of(name).sample(name, self.shape_of(name))
             if type(value) is Tensor and (value.dtype != weight.dtype or value.device != weight.device):
                 value = value.to(weight)  # a draw of the prior: torch's default type, on the CPU
             drawn[name] = value
         return drawn
+
+    def remember(self, x: Tensor) -> None:
+        """Remember the form of the inputs: the shape of one example, and whether it is complex."""
+        self.input_shape, self.complex_input = x.shape[1:], x.is_complex()
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Run the Pyro model.
@@ -132,7 +139,7 @@ class SparseModel(nn.Module):
         """
         expose("model", self.trained_parameters())
         if self.input_shape is None:
-            self.input_shape = x.shape[1:]
+            self.remember(x)
         # looking for tied weights walks the whole network: only where there are some
         output = functional_call(self.network, self.weights(), (x,), tie_weights=bool(self.tied))
         return self.likelihood.observe(output, y)

@@ -22,7 +22,7 @@ MOST_MISSING = 0.01  # share of num_data that a loader may lack without a word
 
 def check_data(
     network: nn.Module, likelihood: Likelihood, loader: Batches, *, device: torch.device, batches: int | None = None
-) -> torch.Size:
+) -> Tensor:
     """Find data that do not fit a network, without disturbing the order of the batches.
 
     A :class:`~pyrosparse.data.TensorLoader` is looked through as a whole, of any other loader the first
@@ -30,7 +30,7 @@ def check_data(
 
     :param device: where the network is.
     :param batches: length of the loader, to compare its examples with ``likelihood.num_data``; None does not.
-    :returns: shape of one example.
+    :returns: one example as a batch of one, on the device.
     :raises FitError: if there is no batch.
     :raises DataError: for NaN, shapes and labels that do not fit, and a ``num_data`` that is too small; one that
         is too large is warned about.
@@ -70,7 +70,7 @@ def check_data(
         )
     if batches is not None and isinstance(loader, TensorLoader):
         _warn_of_missing(loader.x.shape[0], told)
-    return x.shape[1:]
+    return x[:1]
 
 
 def check_batch(likelihood: Likelihood, x: Tensor, y: Tensor, batch: int, *, network: nn.Module | None = None) -> None:

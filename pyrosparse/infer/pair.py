@@ -39,7 +39,7 @@ def check_pair(model: object, guide: object) -> None:
     for site in model.sites:
         if site not in families:
             raise NetworkError(f"fit: the guide has no site {site!r}{nearest(site, families)}; {made}")
-        shape, needed = families[site].mean().shape, model.shape_of(site)
+        shape, needed = families[site].mean().shape, model.network.get_parameter(site).shape
         if shape != needed:
             raise NetworkError(
                 f"fit: site {site!r} has shape {tuple(needed)} in the model and {tuple(shape)} in the guide; {made}"

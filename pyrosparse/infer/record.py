@@ -29,7 +29,9 @@ class Remaining:
         self.model, self.guide, self.threshold = model, guide, threshold
         assert model.input_shape is not None
         sites = model.sites.values()
-        called = output_positions(model.network, [s.layer for s in sites], model.input_shape)
+        called = output_positions(
+            model.network, [s.layer for s in sites], model.input_shape, complex_input=model.complex_input
+        )
         self.positions = {s.layer: called.get(s.layer, 1) for s in sites}
         if unseen := [repr(layer) for layer in self.positions if layer not in called]:
             warnings.warn(
@@ -43,16 +45,20 @@ class Remaining:
         self.biases = {layer: module.bias is not None for layer, module in modules.items()}
         self.total = sum(site.total for site in sites)
         self.flops = sum(
-            count_flops(s.shape, s.out_axis, self.positions[s.layer], bias=self.biases[s.layer]) for s in sites
+            count_flops(s.shape, s.out_axis, self.positions[s.layer], bias=self.biases[s.layer], parts=s.parts)
+            for s in sites
         )
 
     def record(self) -> dict[str, Any]:
-        """Weights kept, their expected number, expected operations, and the size of the layers as they are now."""
+        """Weights kept, their expected number, expected operations, and the size of the layers as they are now.
+
+        A complex weight counts as two numbers.
+        """
         model, families = self.model, self.guide.families
         cost = expected_cost(families, model.sites, self.positions, biases=self.biases, threshold=self.threshold)
-        now = sum(model.shape_of(site).numel() for site in model.sites)
+        now = sum(model.network.get_parameter(site).numel() for site in model.sites)
         return {
-            "kept": sum(int(f.keep(self.threshold).sum()) for f in families.values()),
+            "kept": sum(f.parts * int(f.keep(self.threshold).sum()) for f in families.values()),
             "total": self.total,
             "dense_rate": self.total / max(1, now),
             "expected_weights": cost.weights,

@@ -79,7 +79,7 @@ class Run:
             self.fingerprint = fingerprint(settings, model, guide, loader, per_epoch=self.per_epoch)
         if settings.seed is not None:
             pyro.set_rng_seed(settings.seed)
-        model.input_shape = self._check(loader)
+        model.remember(self._check(loader))
         if val_loader is not None:
             check_validation(model.network, model.likelihood, val_loader, device=self.device)
         named = [*((f"model.{n}", p) for n, p in model.trained_parameters()), *guide.named_parameters()]
@@ -123,7 +123,7 @@ class Run:
             )
         check_writable(folder)
 
-    def _check(self, loader: Batches) -> torch.Size:
+    def _check(self, loader: Batches) -> Tensor:
         network, likelihood = self.model.network, self.model.likelihood
         return check_data(network, likelihood, loader, device=self.device, batches=self.per_epoch)
 
@@ -277,7 +277,7 @@ class Run:
         assert self.val_loader is not None
         families = self.guide.families
         masks = keep_masks(families, self.settings.threshold)
-        weights = {site: family.mean() * masks[site] for site, family in families.items()}
+        weights = {site: family.kept_mean(masks[site]) for site, family in families.items()}
         network = self.model.network.eval()
         return evaluate_function(
             lambda x: functional_call(network, weights, (x,)), self.val_loader, self.model.likelihood, self.device

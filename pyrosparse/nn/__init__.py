@@ -37,7 +37,7 @@ from pyrosparse.nn.complex_pooling import (
     ModulusMaxPool2d,
     ModulusMaxPool3d,
 )
-from pyrosparse.nn.select import SelectLinear
+from pyrosparse.nn.select import ComplexSelectLinear, Selecting, SelectLinear
 
 __all__ = [
     "CReLU",
@@ -61,6 +61,7 @@ __all__ = [
     "ComplexDropout3d",
     "ComplexLayout",
     "ComplexLinear",
+    "ComplexSelectLinear",
     "Criterion",
     "FourierFeatures2d",
     "ImaginaryPart",
@@ -72,6 +73,7 @@ __all__ = [
     "PhaseShift",
     "RealPart",
     "SelectLinear",
+    "Selecting",
     "ShortTimeFourier",
     "ToComplex",
     "ZReLU",

@@ -1,15 +1,37 @@
-"""A linear layer that reads only some of its input features."""
+"""Linear layers that read only some of their input features."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["SelectLinear"]
+from pyrosparse.nn.complex_linear import ComplexLinear
+
+__all__ = ["ComplexSelectLinear", "SelectLinear", "Selecting"]
 
 
-class SelectLinear(nn.Linear):
+class Selecting(nn.Module):
+    """What linear layers that read some of their inputs have in common.
+
+    :param index: features that are read, ``int64``, shape ``(k,)``, strictly increasing.
+    :param original_features: size of the last axis of the input.
+    """
+
+    index: Tensor
+    original_features: int
+    in_features: int
+    out_features: int
+
+    def _select(self, index: Tensor, original_features: int, device: torch.device | str | None) -> None:
+        self.original_features = original_features
+        self.register_buffer("index", index.to(device=device, dtype=torch.int64).clone())
+
+    def extra_repr(self) -> str:
+        """Describe the layer with both input sizes."""
+        return f"{self.in_features} of {self.original_features} features, {super().extra_repr()}"
+
+
+class SelectLinear(Selecting, nn.Linear):
     """``y = W x[index] + b``: what is left of a linear layer when input features are dead.
 
     The layer still takes the original features, so that the smaller network is called with the same
@@ -20,8 +42,6 @@ class SelectLinear(nn.Linear):
     :param out_features: number of units.
     :param bias: whether there is a bias.
     """
-
-    index: Tensor
 
     def __init__(
         self,
@@ -34,13 +54,35 @@ class SelectLinear(nn.Linear):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(index.numel(), out_features, bias, device=device, dtype=dtype)
-        self.original_features = original_features
-        self.register_buffer("index", index.to(device=device, dtype=torch.int64).clone())
+        self._select(index, original_features, device)
 
     def forward(self, input: Tensor) -> Tensor:
         """Map ``(..., original_features)`` to ``(..., out_features)``."""
-        return F.linear(input.index_select(-1, self.index), self.weight, self.bias)
+        return super().forward(input.index_select(-1, self.index))
 
-    def extra_repr(self) -> str:
-        """Describe the layer with both input sizes."""
-        return f"{self.in_features} of {self.original_features} features, {super().extra_repr()}"
+
+class ComplexSelectLinear(Selecting, ComplexLinear):
+    """:class:`SelectLinear` over the complex numbers: ``weight`` has shape (out, k, 2).
+
+    :param index: features that are read, ``int64``, shape ``(k,)``, strictly increasing.
+    :param original_features: size of the last axis of the input, which is complex.
+    :param out_features: number of units.
+    :param bias: whether there is a bias.
+    """
+
+    def __init__(
+        self,
+        index: Tensor,
+        original_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(index.numel(), out_features, bias, device=device, dtype=dtype)
+        self._select(index, original_features, device)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map ``(..., original_features)`` to ``(..., out_features)``."""
+        return super().forward(input.index_select(-1, self.index))

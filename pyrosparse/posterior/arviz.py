@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["to_arviz"]
 
 KERNEL_AXES = {1: ("position",), 2: ("row", "column"), 3: ("depth", "row", "column")}
+PARTS = ("real", "imaginary")
 INDEPENDENT = "draws from the guide are independent: effective sample size, r-hat and trace plots say nothing here"
 SURROGATE = "an improper prior (log-uniform) is drawn from its documented surrogate"
 
@@ -54,6 +55,8 @@ def to_arviz(
       ``SITE.log_alpha`` (+inf where a weight was cut while fitting) and ``SITE.kept``; for a site of which
       some weights were drawn, their original indices as numbers, ``SITE.at_out`` and ``SITE.at_in``.
     - ``prior``, if asked for: draws of the same weights from the prior.
+
+    Complex weights have one dimension more, ``fc1.weight_part``: ``real`` and ``imaginary``.
 
     Where the weights of a site share scales, these are variables of ``posterior`` and ``prior`` too: the scales z as
     ``fc1.scale``, with the dimension ``fc1.scale_group`` labelled by original indices, and what they are made of
@@ -110,6 +113,8 @@ class _Weights:
 
     def __init__(self, posterior: Posterior, axes: tuple[str, ...], most: int) -> None:
         self.posterior, self.site, self.shape = posterior, posterior.site, tuple(posterior.shape)
+        # draws of complex weights have an axis more
+        self.parts = {} if posterior.family.parts == 1 else {f"{self.site}_part": list(PARTS)}
         self.axes = tuple(f"{self.site}_{axis}" for axis in axes)
         self.relevance = _numpy(posterior.relevance())
         self.whole = self.relevance.size <= most
@@ -120,19 +125,21 @@ class _Weights:
     def posterior_draws(self, draws: int, seed: int) -> NDArray[np.float32]:
         """Draws of the chosen weights from the posterior, shape (draws, weights); 0 where one was cut while fitting."""
         family = self.posterior.family
-        left = family.mean()
+        left = family.relevance()
         places = self.posterior.expand(torch.arange(left.numel(), device=left.device).reshape(left.shape), -1).flatten()
         chosen = places[torch.as_tensor(self.chosen, device=left.device)]
         with _seeded(self.site, seed), torch.no_grad():
             drawn = family.draws(draws, chosen.clamp_min(0))
-        return _numpy(drawn * (chosen >= 0)).astype(np.float32)
+        there = chosen >= 0
+        return _numpy(drawn * (there[:, None] if self.parts else there)).astype(np.float32)
 
     def prior_draws(self, draws: int, seed: int) -> NDArray[np.float32]:
         """Draws of the chosen weights from the prior, shape (draws, weights); the global generators are left alone."""
         prior = self.posterior.family.prior
         with _seeded(self.site, seed), torch.no_grad():
-            rows = [_numpy(prior.sample(self.site, self.posterior.shape)).ravel()[self.chosen] for _ in range(draws)]
-        return np.stack(rows).astype(np.float32)
+            rows = [_numpy(prior.sample(self.site, self.posterior.shape)) for _ in range(draws)]
+        flat = (self.relevance.size, 2) if self.parts else (-1,)
+        return np.stack([row.reshape(flat)[self.chosen] for row in rows]).astype(np.float32)
 
     def dataset(self, values: NDArray[np.float32]) -> xr.Dataset:
         """Name the dimensions of draws of shape (draws, weights)."""
@@ -141,7 +148,7 @@ class _Weights:
         coordinates: dict[str, Any] = {"chain": [0], "draw": np.arange(len(values))}
         if self.whole:
             dims = self.axes
-            shaped = values.reshape(1, len(values), *self.shape)
+            shaped = values.reshape(1, len(values), *self.shape, *values.shape[2:])
             coordinates |= {axis: np.arange(n) for axis, n in zip(self.axes, self.shape, strict=True)}
             selection = "all weights"
         else:
@@ -149,6 +156,7 @@ class _Weights:
             # labels alone: ArviZ 1.x cannot stack sites of which only some have further coordinates
             coordinates[self.at] = self.labels()
             selection = f"{len(self.chosen)} of {self.relevance.size} weights, those of the highest relevance"
+        dims, coordinates = (*dims, *self.parts), coordinates | self.parts
         array = xr.DataArray(shaped, dims=("chain", "draw", *dims), coords=coordinates, attrs={"selection": selection})
         return array.to_dataset(name=self.site)
 
@@ -163,7 +171,9 @@ class _Weights:
             "kept": _numpy(self.posterior.keep(threshold)),
         }
         coordinates: dict[str, Any] = {axis: np.arange(n) for axis, n in zip(self.axes, self.shape, strict=True)}
-        variables: dict[str, Any] = {f"{self.site}.{k}": (self.axes, v) for k, v in arrays.items()}
+        coordinates |= self.parts
+        axes = {k: (*self.axes, *self.parts) if v.ndim > len(self.axes) else self.axes for k, v in arrays.items()}
+        variables: dict[str, Any] = {f"{self.site}.{k}": (axes[k], v) for k, v in arrays.items()}
         if not self.whole:
             coordinates[self.at] = self.labels()
             for axis, index in zip(self.axes, self.index, strict=True):

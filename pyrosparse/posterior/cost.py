@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family
-from pyrosparse.layers import Site
+from pyrosparse.layers import LINEAR_LAYERS, Site, blank
 
 __all__ = ["Cost", "count_flops", "expected_cost", "output_positions"]
 
@@ -27,12 +27,15 @@ class Cost:
 
 
 @torch.no_grad()
-def output_positions(network: nn.Module, layers: Iterable[str], input_shape: torch.Size) -> dict[str, int]:
+def output_positions(
+    network: nn.Module, layers: Iterable[str], input_shape: torch.Size, *, complex_input: bool = False
+) -> dict[str, int]:
     """How many outputs each unit of a layer gives for one example: 1 for a linear layer, H·W for a convolution.
 
     :param network: run once on zeros, in evaluation mode; its modes and the random generators are left as they are.
     :param layers: names of layers.
     :param input_shape: shape of one example.
+    :param complex_input: whether the network takes complex tensors.
     :returns: number of positions by layer; layers that are never called as modules are left out.
     """
     found: dict[str, int] = {}
@@ -41,7 +44,7 @@ def output_positions(network: nn.Module, layers: Iterable[str], input_shape: tor
         module = network.get_submodule(name)
 
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            units = module.out_features if isinstance(module, nn.Linear) else module.out_channels
+            units = module.out_features if isinstance(module, LINEAR_LAYERS) else module.out_channels
             found[name] = output[0].numel() // int(units)  # type: ignore[arg-type]
 
         return module.register_forward_hook(hook)
@@ -52,7 +55,7 @@ def output_positions(network: nn.Module, layers: Iterable[str], input_shape: tor
     devices = [like.device] if like.device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=devices):
-            network.eval()(torch.zeros((1, *input_shape), dtype=like.dtype, device=like.device))
+            network.eval()(blank(network, input_shape, complex_input=complex_input))
     finally:
         for handle in handles:
             handle.remove()  # type: ignore[attr-defined]
@@ -61,16 +64,21 @@ def output_positions(network: nn.Module, layers: Iterable[str], input_shape: tor
     return found
 
 
-def count_flops(shape: torch.Size | tuple[int, ...], out_axis: int, positions: int, *, bias: bool) -> int:
-    """Operations of a dense layer for one example: a product and a sum for each weight, less one sum an output.
+def count_flops(
+    shape: torch.Size | tuple[int, ...], out_axis: int, positions: int, *, bias: bool, parts: int = 1
+) -> int:
+    """Real operations of a dense layer for one example: a product and a sum for each weight, less one sum an output.
+
+    A product and a sum of complex numbers are eight real operations, a sum alone two.
 
     :param shape: shape of the weight.
     :param out_axis: axis of its units.
     :param positions: outputs of each unit.
     :param bias: whether a bias is added to each output.
+    :param parts: numbers of a weight: 2 for complex ones.
     """
     weights, units = torch.Size(shape).numel(), shape[out_axis]
-    return positions * (2 * weights - units + (units if bias else 0))
+    return positions * parts * (2 * parts * weights - units + (units if bias else 0))
 
 
 @torch.no_grad()
@@ -98,15 +106,16 @@ def expected_cost(
     weights = flops = torch.zeros((), dtype=torch.float64)
     for name, family in families.items():
         site = sites[name]
-        shape = family.mean().shape
+        shape = family.relevance().shape
         p = family.presence(threshold).to(torch.float64).cpu()
         there = p.expand(shape).sum()
         others = [i for i in range(p.dim()) if i != site.out_axis]
         # a unit is there unless everything it reads is gone; one gate for the whole unit counts once
         units = (1.0 - _prod(1.0 - p, others)).expand([n if i == site.out_axis else 1 for i, n in enumerate(shape)])
         n, expected_units = positions[site.layer], units.sum()
-        weights = weights + there
-        flops = flops + n * (2.0 * there - expected_units + (expected_units if biases[site.layer] else 0.0))
+        weights = weights + site.parts * there
+        products = 2.0 * site.parts * there
+        flops = flops + n * site.parts * (products - expected_units + (expected_units if biases[site.layer] else 0.0))
     return Cost(float(weights), float(flops))
 
 

@@ -16,19 +16,19 @@ from pyrosparse.guides.auto import AutoSparse
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family
 from pyrosparse.guides.given import GivenFamily
 from pyrosparse.model import SparseModel
-from pyrosparse.poutine import gaussian_moments
+from pyrosparse.poutine import complex_moments, gaussian_moments
 
 __all__ = ["Posterior", "read"]
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Posterior of one site; every tensor has the original shape of the weight.
+    """Posterior of one site; every tensor has the original shape of the weights (mean and std that of the parameter).
 
     Weights that live shrinking has cut have mean 0, standard deviation 0 and relevance −∞.
 
     :param site: name of the weight.
-    :param shape: its original shape.
+    :param shape: its original shape, without the axis of the parts of complex weights.
     :param family: posterior of what is left of it.
     :param index: index of what is left in the original, one entry an axis, None where nothing was cut.
     """
@@ -42,7 +42,8 @@ class Posterior:
         """Put values of what is left into a tensor of the original shape."""
         if self.index is None:
             return values
-        full = torch.full(self.shape, fill, dtype=values.dtype, device=values.device)
+        shape = (*self.shape, *values.shape[len(self.shape) :])
+        full = torch.full(shape, fill, dtype=values.dtype, device=values.device)
         full[torch.meshgrid(*(i.to(values.device) for i in self.index), indexing="ij")] = values
         return full
 
@@ -90,9 +91,9 @@ def read(model: Callable[..., Any], guide: Callable[..., Any], *args: Any) -> di
         # pyro types the function of every kind of site alike: of a sample site it is a distribution
         posterior: Any = node["fn"]
         prior: Any = p.nodes[name]["fn"]
-        if gaussian_moments(posterior) is not None:
+        if gaussian_moments(posterior) is not None or complex_moments(posterior) is not None:
             family = GivenFamily(name, posterior, prior)
-            found[name] = Posterior(name, family.mean().shape, family)
+            found[name] = Posterior(name, family.relevance().shape, family)
     if not found:
         raise NetworkError("the guide has no latent site with a Gaussian distribution: there is no posterior to read")
     return found

@@ -22,8 +22,8 @@ class SiteSummary:
 
     :param site: name of the weight.
     :param shape: its original shape.
-    :param kept: weights that a threshold keeps.
-    :param total: weights of the original.
+    :param kept: weights that a threshold keeps; a complex one counts as two numbers.
+    :param total: weights of the original, counted likewise.
     :param log_alpha_low: 5 % quantile of log α over the weights that are left; NaN when none is (None in JSON).
     :param log_alpha_median: median of log α.
     :param log_alpha_high: 95 % quantile of log α.
@@ -127,8 +127,8 @@ def _row(posterior: Posterior, threshold: float) -> SiteSummary:
     return SiteSummary(
         posterior.site,
         tuple(posterior.shape),
-        int(posterior.family.keep(threshold).sum()),
-        posterior.shape.numel(),
+        posterior.family.parts * int(posterior.family.keep(threshold).sum()),
+        posterior.family.parts * posterior.shape.numel(),
         low,
         median,
         high,

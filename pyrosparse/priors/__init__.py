@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from pyrosparse.priors.group import L0, GroupHorseshoe, GroupLogUniform, GroupPrior, Groups
 from pyrosparse.priors.prior import Prior
-from pyrosparse.priors.weight import ARD, LogUniform
+from pyrosparse.priors.weight import ARD, ComplexARD, ComplexLogUniform, LogUniform
 
-__all__ = ["ARD", "L0", "GroupHorseshoe", "GroupLogUniform", "GroupPrior", "Groups", "LogUniform", "Prior"]
+__all__ = [
+    "ARD",
+    "L0",
+    "ComplexARD",
+    "ComplexLogUniform",
+    "GroupHorseshoe",
+    "GroupLogUniform",
+    "GroupPrior",
+    "Groups",
+    "LogUniform",
+    "Prior",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from copy import deepcopy
-from typing import Self
+from typing import ClassVar, Self
 
 import pyro
 import torch
@@ -12,7 +12,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
 from pyrosparse.errors import PriorError
-from pyrosparse.layers import Site
+from pyrosparse.layers import Site, parts_of
 
 __all__ = ["Prior"]
 
@@ -23,9 +23,15 @@ class Prior(nn.Module, ABC):
     A prior is a module, so that one with parameters to learn is trained and moved with its model.
     """
 
+    parts: ClassVar[int] = 1
+    """Numbers of one weight: 1, or 2 for priors of complex weights."""
+
+    counterpart: ClassVar[str] = ""
+    """Name of the prior that serves weights of the other kind, for messages."""
+
     @abstractmethod
     def distribution(self, shape: torch.Size) -> TorchDistributionMixin:
-        """Distribution of the whole tensor: no batch shape, event shape ``shape``."""
+        """Distribution of the whole tensor: no batch shape, event shape ``shape``, or ``(*shape, 2)`` of pairs."""
 
     def at(self, site: Site, module: nn.Module) -> Self:
         """Copy this prior for one site; a prior that looks at the layer's form does so here.
@@ -46,12 +52,19 @@ class Prior(nn.Module, ABC):
     def check(self, layer: str, module: nn.Module) -> None:
         """Refuse a layer that this prior cannot serve.
 
-        :raises PriorError: naming the layer; the base class serves real floating-point weights.
+        :raises PriorError: naming the layer; the base class serves floating-point weights, of the layers of
+            :mod:`pyrosparse.nn` if it is a prior of complex weights, and else real ones.
         """
-        weight = module.weight
+        name, weight, complex_layer = type(self).__name__, module.weight, parts_of(module) == 2
+        if complex_layer != (self.parts == 2):
+            other = f"use priors.{self.counterpart}" if self.counterpart else "give it another prior"
+            raise PriorError(
+                f"prior {name} on layer {layer!r}: it serves {'complex' if self.parts == 2 else 'real'} weights, and "
+                f"those of {type(module).__name__} are {'complex' if complex_layer else 'real'}; {other}"
+            )
         if not isinstance(weight, Tensor) or not weight.is_floating_point():
             kind = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
             raise PriorError(
-                f"prior {type(self).__name__} on layer {layer!r}: it serves real floating-point weights, and this one "
+                f"prior {name} on layer {layer!r}: it serves real floating-point weights, and this one "
                 f"is {kind}; exclude the layer or give it another prior"
             )

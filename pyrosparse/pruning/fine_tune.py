@@ -12,6 +12,7 @@ from pyrosparse.infer.evaluate import Batches, evaluate
 from pyrosparse.infer.optimizer import adam
 from pyrosparse.infer.schedules import Schedule, linear_decay
 from pyrosparse.infer.train import Best, descend
+from pyrosparse.layers import over_parts
 from pyrosparse.likelihoods import Likelihood
 from pyrosparse.pruning.pruned import Pruned
 
@@ -54,7 +55,7 @@ def fine_tune(
     if val_loader is not None:
         check_validation(network, model, val_loader, device=device)
     weights = {site: network.get_parameter(site) for site in pruned.masks}
-    alive = {site: weight.detach() != 0 for site, weight in weights.items()}
+    alive = {site: over_parts(mask, weights[site]) for site, mask in pruned.alive().items()}
     optimizer = adam([*network.named_parameters(), *model.named_parameters()], lr=lr)
 
     def error() -> float:

@@ -12,10 +12,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, fx, nn
 
-from pyrosparse.layers import SPARSE_LAYERS, axes
-from pyrosparse.nn import SelectLinear
+from pyrosparse.layers import LINEAR_LAYERS, SPARSE_LAYERS, axes
+from pyrosparse.nn import Selecting
 from pyrosparse.pruning.tracing import trace, used_twice
-from pyrosparse.pruning.unitwise import NORMS, acts_on_units_alone, describe, keeps_features
+from pyrosparse.pruning.unitwise import acts_on_units_alone, describe, keeps_features, per_unit
 
 __all__ = ["OUTPUTS", "Flow", "find_flow"]
 
@@ -36,7 +36,7 @@ class Flow:
 
     :param reads: layer → unit of each feature (axis 1) of the tensor that it reads.
     :param gives: layer → unit of each of its outputs.
-    :param norms: normalisation → unit of each of its features.
+    :param norms: module with parameters for each unit (a normalisation, above all) → unit of each of its features.
     :param why: unit → number of the reason why it stays; −1 where it may go.
     :param reasons: in words.
     :param of_input: unit → whether it is a feature of the network's input, as one linear layer reads it.
@@ -65,12 +65,13 @@ class Flow:
     def columns(self, layer: str) -> Tensor:
         """Unit of each input column of a layer's weight."""
         module = self.traced.get_submodule(layer)
-        return self.reads[layer][module.index] if isinstance(module, SelectLinear) else self.reads[layer]
+        return self.reads[layer][module.index] if isinstance(module, Selecting) else self.reads[layer]
 
     def constants(self, biases: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What every layer reads where all units are constant: layer → ``(features, positions)``.
 
-        :param biases: layer → constant value of each of its outputs, shape ``(units,)``; 0 for all others.
+        :param biases: layer → constant value of each of its outputs, shape ``(units,)``, complex for a complex
+            layer; 0 for all others.
         """
         modes = {module: module.training for module in self.traced.modules()}
         self.traced.eval()
@@ -90,7 +91,7 @@ class _Constant(fx.Interpreter):
     def __init__(self, traced: fx.GraphModule, biases: Mapping[str, Tensor], seen: dict[str, Tensor]) -> None:
         super().__init__(traced)
         self.biases, self.seen = biases, seen
-        self.like = next(traced.parameters())
+        self.device = next(traced.parameters()).device
 
     def run_node(self, n: fx.Node) -> Any:
         if "value" in n.meta:
@@ -103,13 +104,19 @@ class _Constant(fx.Interpreter):
             (source,) = n.all_input_nodes
             x = self.env[source]
             self.seen[name] = x.reshape(x.shape[1], -1) if x.dim() > 1 else x[:, None]
-        value = torch.zeros(shape, dtype=self.like.dtype, device=self.like.device)
+        value = torch.zeros(shape, dtype=n.meta["dtype"], device=self.device)
         if layer and name in self.biases:
             value += self.biases[name].reshape(-1, *([1] * (len(shape) - 2)))
         return value
 
 
-def find_flow(network: nn.Module, input_shape: torch.Size, layers: Collection[str] | None = None) -> Flow:
+def find_flow(
+    network: nn.Module,
+    input_shape: torch.Size,
+    layers: Collection[str] | None = None,
+    *,
+    complex_input: bool = False,
+) -> Flow:
     """Follow the units of a network through activations, pooling, normalisation, flattening, sums and concatenations.
 
     What is not understood costs no more than its own units: those that go in stay, and are numbered anew behind it.
@@ -117,9 +124,10 @@ def find_flow(network: nn.Module, input_shape: torch.Size, layers: Collection[st
     :param network: left as it is.
     :param input_shape: shape of one example.
     :param layers: whose units may go; all when None.
+    :param complex_input: whether the network takes complex tensors.
     :raises Exception: whatever the network's forward raises under tracing.
     """
-    return _Walk(network, trace(network, input_shape), layers).run()
+    return _Walk(network, trace(network, input_shape, complex_input=complex_input), layers).run()
 
 
 @dataclass(eq=False)
@@ -203,7 +211,7 @@ class _Walk:
         if features:
             self.pins.append((units, f"{describe(self.network, node)} stands before them"))
         units = units.repeat_interleave(size // len(units))
-        if isinstance(module, NORMS):
+        if module is not None and per_unit(module) is not None:
             if str(node.target) in self.twice:
                 self.pins.append((units, f"{node.target} is used more than once"))
             self.norms[str(node.target)] = units
@@ -212,8 +220,8 @@ class _Walk:
     def _layer(self, node: fx.Node, module: nn.Module, source: fx.Node) -> Tensor:
         name, shape, units = str(node.target), node.meta["shape"], self.at[source]
         assert isinstance(module.weight, Tensor)
-        linear = isinstance(module, nn.Linear)
-        size = module.original_features if isinstance(module, SelectLinear) else module.weight.shape[axes(module)[1]]
+        linear = isinstance(module, LINEAR_LAYERS)
+        size = module.original_features if isinstance(module, Selecting) else module.weight.shape[axes(module)[1]]
         if name in self.twice:
             self._pin(source, f"{name} is used more than once")
             return self._unfollowed(name, _TWICE, shape)
@@ -249,7 +257,7 @@ class _Walk:
         if not bool(free.any()):
             return units
         units = units.clone()
-        if isinstance(module, SelectLinear):
+        if isinstance(module, Selecting):
             read = torch.zeros_like(free)
             read[module.index.cpu()] = True
             units[free & ~read] = self._new(1, reason="nothing reads it")

@@ -21,7 +21,7 @@ class Units:
     :param producers: layers whose outputs they are; several where their outputs are added. None for features of the
         network's input.
     :param consumers: layers that read them, and how many columns (linear) or channels a unit is there.
-    :param norms: normalisations that they pass, likewise.
+    :param norms: modules with parameters for each of them that they pass (normalisations, above all), likewise.
     :param pinned: why they must all stay; empty when they need not.
     """
 
@@ -63,7 +63,9 @@ class Links:
         return "\n".join([*(str(link) for link in self.links), *self.notes])
 
 
-def find_links(network: nn.Module, layers: Iterable[str], input_shape: torch.Size | None) -> Links:
+def find_links(
+    network: nn.Module, layers: Iterable[str], input_shape: torch.Size | None, *, complex_input: bool = False
+) -> Links:
     """Follow the units of every layer to the layers that read them.
 
     A unit can be removed where all that reads it is known: through operations that treat every unit alone (activations,
@@ -73,13 +75,14 @@ def find_links(network: nn.Module, layers: Iterable[str], input_shape: torch.Siz
     :param network: any module; one that ``torch.fx`` cannot trace gets no links and one note.
     :param layers: names of the layers whose weights are pruned: only their units are considered.
     :param input_shape: shape of one example.
+    :param complex_input: whether the network takes complex tensors.
     """
     found = Links()
     if input_shape is None:
         found.notes.append("the shape of the input is not known (the model has not been run): no unit is removed")
         return found
     try:
-        flow = find_flow(network, input_shape, set(layers))
+        flow = find_flow(network, input_shape, set(layers), complex_input=complex_input)
     except Exception as error:  # a user's forward may raise anything under tracing
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         found.notes.append(f"the network cannot be traced ({type(error).__name__}: {reason}): no unit is removed")

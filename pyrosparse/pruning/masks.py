@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyrosparse.errors import PyrosparseWarning
 from pyrosparse.guides.family import Family
 
-__all__ = ["keep_masks", "masked_network"]
+__all__ = ["count_kept", "keep_masks", "masked_network"]
 
 
 def keep_masks(families: Mapping[str, Family], threshold: float, notes: list[str] | None = None) -> dict[str, Tensor]:
@@ -41,18 +41,23 @@ def keep_masks(families: Mapping[str, Family], threshold: float, notes: list[str
     return masks
 
 
+def count_kept(families: Mapping[str, Family], masks: Mapping[str, Tensor]) -> int:
+    """Weights that masks keep; a complex one counts as two numbers."""
+    return sum(families[site].parts * int(mask.sum()) for site, mask in masks.items())
+
+
 def masked_network(network: nn.Module, families: Mapping[str, Family], masks: Mapping[str, Tensor]) -> nn.Module:
     """Copy a network, with the posterior means that the masks keep and 0 elsewhere, in evaluation mode.
 
     :param network: has a parameter for each site; left as it is.
     :param families: posterior of each site.
-    :param masks: mask of each site, shape of the parameter.
+    :param masks: mask of each site, shape of the weights.
     """
     copy = deepcopy(network).eval()
     with torch.no_grad():
         for site, family in families.items():
             parameter = copy.get_parameter(site)
-            parameter.copy_(family.mean() * masks[site])
+            parameter.copy_(family.kept_mean(masks[site]))
             # a SparseModel has switched it off; what the user has frozen stays frozen
             parameter.requires_grad_(True)
     return copy

@@ -55,8 +55,9 @@ def _agrees(masked: nn.Module, plan: Removal, x: Tensor) -> bool:
         return False
 
 
-def reference_input(shape: torch.Size, like: Tensor, count: int = 16) -> Tensor:
+def reference_input(shape: torch.Size, like: Tensor, count: int = 16, *, complex_input: bool = False) -> Tensor:
     """Random inputs of a known shape, the same at every call, to compare networks on."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn((count, *shape), generator=generator, dtype=torch.float32)
-    return x.to(device=like.device, dtype=like.dtype)
+    kind, dtype = (torch.complex64, like.dtype.to_complex()) if complex_input else (torch.float32, like.dtype)
+    x = torch.randn((count, *shape), generator=generator, dtype=kind)
+    return x.to(device=like.device, dtype=dtype)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from pyrosparse.errors import PruneError
 from pyrosparse.guides.family import DEFAULT_THRESHOLD
 from pyrosparse.infer.evaluate import Batches, evaluate
-from pyrosparse.layers import Site, weight_name
+from pyrosparse.layers import Site, everything, over_parts, weight_name, weight_shape
 from pyrosparse.likelihoods import Likelihood
 from pyrosparse.posterior.cost import count_flops, output_positions
 from pyrosparse.pruning.graph import find_links
-from pyrosparse.pruning.masks import keep_masks, masked_network
-from pyrosparse.pruning.proof import difference, proved, reference_input
+from pyrosparse.pruning.masks import count_kept, keep_masks, masked_network
+from pyrosparse.pruning.proof import difference, proved
 from pyrosparse.pruning.pruned import Candidate, LayerReport, Pruned, PruneReport
 from pyrosparse.pruning.removal import plan_removal
 from pyrosparse.pruning.source import Source
@@ -71,8 +71,8 @@ def prune(
     source = Source(model, guide, args, network=network, likelihood=likelihood, example=example)
     report = PruneReport(threshold=DEFAULT_THRESHOLD)
     if val_loader is not None:
-        everything = {site: f.relevance() > -torch.inf for site, f in source.families.items()}
-        dense = masked_network(source.network, source.families, everything)
+        there = {site: f.relevance() > -torch.inf for site, f in source.families.items()}
+        dense = masked_network(source.network, source.families, there)
         report.dense_error = evaluate(dense, val_loader, likelihood=source.likelihood).error
     if budget is not None:
         report.threshold = _within_budget(source, budget, val_loader, report)
@@ -109,18 +109,19 @@ def _cut(source: Source, report: PruneReport, masks: dict[str, Tensor]) -> Prune
     report.notes.extend(source.notes)
     # a layer without a prior loses units too, where nothing reads them any more
     weights = {layer: masked.get_parameter(weight_name(layer)).detach() for layer in source.kept}
-    layers = {layer: torch.ones_like(weight, dtype=torch.bool) for layer, weight in weights.items()}
+    layers = {layer: everything(masked.get_submodule(layer)) for layer in weights}
     layers |= {source.sites[site].layer: mask for site, mask in masks.items()}
     sigmas = {
-        source.sites[s].layer: {"mask": masks[s].clone(), "sigma": f.std() * masks[s]}
-        for s, f in source.families.items()
+        source.sites[s].layer: {"mask": masks[s].clone(), "sigma": std * over_parts(masks[s], std)}
+        for s, std in ((s, f.std()) for s, f in source.families.items())
     }
-    links = find_links(small, layers, source.input_shape)
+    links = find_links(small, layers, source.input_shape, complex_input=source.complex_input)
     report.notes.extend(links.notes)
     taken: dict[str, tuple[Tensor | None, Tensor | None]] = {}
     if source.input_shape is not None and links.flow is not None:
         like = next(small.parameters())
-        x = reference_input(source.input_shape, like) if source.example is None else source.example.to(like.device)
+        x = source.example
+        x = source.reference(like) if x is None else x.to(like.device)
         plan = proved(masked, plan_removal(small, links, layers, weights), x)
         report.notes.extend(plan.notes)
         taken = cut_network(small, plan, posterior=lambda layer: sigmas.get(layer, {}))
@@ -175,21 +176,23 @@ def _positions(source: Source) -> dict[str, int]:
     """Outputs of each unit for one example, where the shape of the input is known."""
     if source.input_shape is None:
         return {}
-    return output_positions(source.network, [site.layer for site in source.sites.values()], source.input_shape)
+    layers = [site.layer for site in source.sites.values()]
+    return output_positions(source.network, layers, source.input_shape, complex_input=source.complex_input)
 
 
 def _layer_report(site: Site, pruned: Pruned, positions: int | None) -> LayerReport:
     outs, ins = pruned.kept[site.layer]
-    shape = pruned.network.get_parameter(site.name).shape
-    bias = pruned.network.get_submodule(site.layer).bias is not None
+    module = pruned.network.get_submodule(site.layer)
+    shape, bias = weight_shape(module), module.bias is not None
     before, after = (
-        None if positions is None else count_flops(s, site.out_axis, positions, bias=bias) for s in (site.shape, shape)
+        None if positions is None else count_flops(s, site.out_axis, positions, bias=bias, parts=site.parts)
+        for s in (site.shape, shape)
     )
     return LayerReport(
         site=site.name,
         shape=tuple(site.shape),
         small_shape=tuple(shape),
-        kept=int(pruned.masks[site.name].sum()),
+        kept=site.parts * int(pruned.masks[site.name].sum()),
         total=site.total,
         units=len(outs),
         original_units=site.shape[site.out_axis],
@@ -197,6 +200,7 @@ def _layer_report(site: Site, pruned: Pruned, positions: int | None) -> LayerRep
         original_inputs=site.shape[site.in_axis],
         flops=after,
         original_flops=before,
+        parts=site.parts,
     )
 
 
@@ -207,7 +211,7 @@ def _within_budget(source: Source, budget: int, val_loader: Batches | None, repo
 
     def measure(threshold: float) -> Candidate:
         masks = keep_masks(source.families, threshold)
-        kept = sum(int(mask.sum()) for mask in masks.values())
+        kept = count_kept(source.families, masks)
         size = encoded_size(_cut(source, PruneReport(threshold), masks))
         error = None
         if val_loader is not None and size <= budget:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyrosparse.layers import not_zero
 from pyrosparse.likelihoods import Categorical, Likelihood
 from pyrosparse.text import table
 
@@ -32,6 +33,7 @@ class LayerReport:
     :param flops: floating-point operations of the smaller layer for one example; None where the shape of the input is
         not known.
     :param original_flops: those of the original.
+    :param parts: numbers of a weight: of complex ones, which count as two, 2; shapes do not show them.
     """
 
     site: str
@@ -45,6 +47,7 @@ class LayerReport:
     original_inputs: int
     flops: int | None = None
     original_flops: int | None = None
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class PruneReport:
     @property
     def dense_ratio(self) -> float:
         """Weights of the original over weights of the smaller dense network ("dense" rate)."""
-        small = sum(_numel(layer.small_shape) for layer in self.layers)
+        small = sum(layer.parts * _numel(layer.small_shape) for layer in self.layers)
         return self.total / max(1, small)
 
     @property
@@ -156,7 +159,7 @@ class Pruned:
 
     :param network: the smaller network, in evaluation mode; layers keep their names, and weights that
         were pruned but lie in units that stayed are exactly 0.
-    :param masks: site → which weights were kept; original shape.
+    :param masks: site → which weights were kept; original shape, without the axis of the parts of complex weights.
     :param sigma: parameter name in ``network`` → posterior standard deviation, shape of that parameter;
         0 where it was pruned.
     :param kept: layer → (outputs, inputs) that stayed, in the original's indices.
@@ -176,8 +179,16 @@ class Pruned:
 
     @property
     def nonzero(self) -> int:
-        """Weights that are not 0, over the pruned sites."""
-        return sum(int(self.network.get_parameter(site).count_nonzero()) for site in self.masks)
+        """Weights that are not 0, over the pruned sites; a complex one counts as two numbers."""
+        return sum(self.parts(site) * int(alive.sum()) for site, alive in self.alive().items())
+
+    def parts(self, site: str) -> int:
+        """Numbers of a weight of a site: 1, or 2 for a complex one."""
+        return 1 + self.network.get_parameter(site).dim() - self.masks[site].dim()
+
+    def alive(self) -> dict[str, Tensor]:
+        """Which weights of the smaller network are not 0, by site."""
+        return {site: not_zero(self.network.get_parameter(site).detach(), self.parts(site)) for site in self.masks}
 
     def chosen_likelihood(self, given: Likelihood | None = None) -> Likelihood:
         """Copy a likelihood to the network's device: the one given, the model's own, or labels with logits."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from pyrosparse.layers import axes
-from pyrosparse.nn import SelectLinear
+from pyrosparse.layers import LINEAR_LAYERS, axes, parts_of
+from pyrosparse.nn import Selecting
+from pyrosparse.nn.complex_forms import as_complex
 from pyrosparse.pruning.flow import Flow
 from pyrosparse.pruning.graph import Links, Units
 from pyrosparse.text import table
@@ -23,7 +24,7 @@ class UnitCut:
 
     :param units: which group of units.
     :param keep: which of them stay, a mask.
-    :param folds: layer → what is added to its bias for those that were constant.
+    :param folds: layer → what is added to its bias for those that were constant, complex for a complex layer.
     """
 
     units: Units
@@ -110,8 +111,8 @@ def plan_removal(
 
     :param network: biases are read from it; it is not changed.
     :param links: from :func:`~pyrosparse.pruning.graph.find_links`.
-    :param masks: layer → boolean mask of its weight; every layer of a link has one.
-    :param weights: layer → weight, 0 where the mask is False.
+    :param masks: layer → boolean mask of its weights; every layer of a link has one.
+    :param weights: layer → parameter, 0 where the mask is False; pairs for complex layers.
     :param cuttable: units of the flow that may go, a mask; all when None.
     :param leavable: layer → columns that it may leave unread although their units stay, a mask; all when None.
     """
@@ -221,12 +222,13 @@ class _Planner:
         """
         biases = {}
         for layer in self.flow.gives:
-            bias = self.network.get_submodule(layer).bias
-            if isinstance(bias, Tensor):
-                biases[layer] = bias.detach() + sum(folds[layer] for folds in self.folds if layer in folds)
+            module = self.network.get_submodule(layer)
+            if isinstance(module.bias, Tensor):
+                bias = _numbers(module, module.bias.detach())
+                biases[layer] = bias + sum(folds[layer] for folds in self.folds if layer in folds)
         seen = self.flow.constants(biases)
         modules = {layer: self.network.get_submodule(layer) for layer in seen}
-        return {n: x[modules[n].index] if isinstance(modules[n], SelectLinear) else x for n, x in seen.items()}  # type: ignore[index]
+        return {n: x[modules[n].index] if isinstance(modules[n], Selecting) else x for n, x in seen.items()}  # type: ignore[index]
 
     def _foldable(self, seen: Mapping[str, Tensor]) -> Tensor:
         """Which units could be folded into the biases of all that read them if they were constant."""
@@ -235,10 +237,10 @@ class _Planner:
             consumer = self.network.get_submodule(layer)
             x = seen[layer]
             fits = (x == 0).all(1)
-            if consumer.bias is not None and isinstance(consumer, nn.Linear):
+            if consumer.bias is not None and isinstance(consumer, LINEAR_LAYERS):
                 fits = torch.isfinite(x).all(1)
             elif consumer.bias is not None and not _pads(consumer):
-                fits = (x == x[:, :1]).all(1)
+                fits = _even(x)
             foldable[units[~fits & self._along(layer, 1)]] = False
         return foldable
 
@@ -248,9 +250,10 @@ class _Planner:
             going = torch.zeros_like(constant)
             going[units.ids] = constant[units.ids]
             for layer in units.consumers if bool(going.any()) else ():
-                consumer, weight = self.network.get_submodule(layer), self.weights[layer]
+                consumer = self.network.get_submodule(layer)
                 if consumer.bias is None:  # only units that give 0 are constant here
                     continue
+                weight = _numbers(consumer, self.weights[layer])
                 x = torch.where(going[self.reads[layer]], seen[layer][:, 0], 0.0).to(weight.dtype)
                 kernel_sums = weight.movedim(axes(consumer), (0, 1)).flatten(2).sum(2) if weight.dim() > 2 else weight
                 fold = kernel_sums @ x
@@ -263,6 +266,19 @@ class _Planner:
                 axis = axes(self.network.get_submodule(layer))[side]
                 if bool(dead[units].any()):
                     self.alive[layer].movedim(axis, 0)[dead[units]] = False
+
+
+def _numbers(module: nn.Module, parameter: Tensor) -> Tensor:
+    """See a parameter of a complex layer as complex numbers; that of a real one is what it is."""
+    return as_complex(parameter) if parts_of(module) == 2 else parameter
+
+
+def _even(x: Tensor) -> Tensor:
+    """Which rows have the same number everywhere."""
+    if x.is_complex():
+        # products of complex numbers round differently in a vector and in what is left over at its end
+        return torch.isclose(x, x[:, :1], rtol=1e-6, atol=0.0).all(1)
+    return (x == x[:, :1]).all(1)
 
 
 def _pads(module: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyrosparse.errors import PruneError
 from pyrosparse.guides.auto import AutoSparse
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family
-from pyrosparse.layers import weight_name
+from pyrosparse.layers import everything, weight_name
 from pyrosparse.model import SparseModel
 from pyrosparse.pruning.graph import Links, Units, find_links
 from pyrosparse.pruning.masks import masked_network
@@ -56,7 +56,10 @@ class Shrinker:
     def links(self) -> Links:
         """Where units can be cut, and why others cannot."""
         if self._links is None:
-            self._links = find_links(self.model.network, self._layers(), self.model.input_shape)
+            model = self.model
+            self._links = find_links(
+                model.network, self._layers(), model.input_shape, complex_input=model.complex_input
+            )
         return self._links
 
     def step(self, *, undecided: Collection[str] = ()) -> Removal:
@@ -67,15 +70,16 @@ class Shrinker:
         links = self.links
         families = self._families()
         weights = {layer: self.model.network.get_parameter(weight_name(layer)).detach() for layer in self._layers()}
-        masks = {layer: torch.ones_like(weight, dtype=torch.bool) for layer, weight in weights.items()}
+        masks = {layer: everything(self.model.network.get_submodule(layer)) for layer in weights}
         masks |= {la: f.keep(self.threshold) for la, f in families.items() if f.site not in undecided}
-        weights |= {layer: family.mean() * masks[layer] for layer, family in families.items()}
+        weights |= {layer: family.kept_mean(masks[layer]) for layer, family in families.items()}
         wanted = plan_removal(self.model.network, links, masks, weights)
         cuttable, leavable = self._dead_twice(wanted, links)
         plan = plan_removal(self.model.network, links, masks, weights, cuttable=cuttable, leavable=leavable)
         if plan:
             assert self.model.input_shape is not None  # or there would be no links
-            x = reference_input(self.model.input_shape, next(self.model.network.parameters()))
+            like = next(self.model.network.parameters())
+            x = reference_input(self.model.input_shape, like, complex_input=self.model.complex_input)
             alive = {site: masks[self.model.sites[site].layer] for site in self.guide.families}
             plan = proved(masked_network(self.model.network, self.guide.families, alive), plan, x)
             self.cut(plan)

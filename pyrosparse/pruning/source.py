@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from pyrosparse.errors import NetworkError
 from pyrosparse.guides.family import Family
-from pyrosparse.layers import SPARSE_LAYERS, Site, axes, whole_layers
+from pyrosparse.layers import SPARSE_LAYERS, Site, axes, parts_of, whole_layers
 from pyrosparse.likelihoods import Likelihood
 from pyrosparse.model import SparseModel
 from pyrosparse.posterior.read import Posterior, read
+from pyrosparse.pruning.proof import reference_input
 
 __all__ = ["Source"]
 
@@ -55,16 +56,18 @@ class Source:
             self.sites = model.sites
             self.kept = model.kept
             self.original_parameters = model.original_parameters
-            self.input_shape = model.input_shape
+            self.input_shape, self.complex_input = model.input_shape, model.complex_input
         else:
             self.network = self._with_means(network, posteriors)
             self.likelihood = likelihood
             self.sites = {s: _site(self.network, p) for s, p in posteriors.items() if _is_weight(self.network, s)}
             self.kept = whole_layers(self.network)
             self.original_parameters = sum(p.numel() for p in self.network.parameters())
-            self.input_shape = next((a.shape[1:] for a in args if isinstance(a, Tensor) and a.dim() > 1), None)
+            x = next((a for a in args if isinstance(a, Tensor) and a.dim() > 1), None)
+            self.input_shape = None if x is None else x.shape[1:]
+            self.complex_input = x is not None and x.is_complex()
         if self.input_shape is None and example is not None:
-            self.input_shape = example.shape[1:]
+            self.input_shape, self.complex_input = example.shape[1:], example.is_complex()
         self.families: dict[str, Family] = {site: posteriors[site].family for site in self.sites}
 
     def _with_means(self, network: nn.Module | None, posteriors: dict[str, Posterior]) -> nn.Module:
@@ -82,17 +85,23 @@ class Source:
                     f"site {site!r} is no parameter of the network (it has {', '.join(parameters)}): name sites after "
                     "the parameters that they replace"
                 )
-            if parameters[site].shape != posterior.shape:
+            mean = posterior.mean()
+            if parameters[site].shape != mean.shape:
                 raise NetworkError(
-                    f"site {site!r} has shape {tuple(posterior.shape)}, and the network's parameter "
+                    f"site {site!r} has shape {tuple(mean.shape)}, and the network's parameter "
                     f"{tuple(parameters[site].shape)}"
+                )
+            if _is_weight(network, site) and posterior.family.parts != parts_of(_layer(network, site)):
+                raise NetworkError(
+                    f"site {site!r} is the weight of a complex layer, and its posterior is real: use a ComplexNormal, "
+                    "so that both parts of a weight are kept or cut together"
                 )
             if not _is_weight(network, site):
                 self.notes.append(
                     f"{site}: is not the weight of a layer that can be pruned; its posterior mean is used"
                 )
                 with torch.no_grad():
-                    parameters[site].copy_(posterior.mean())
+                    parameters[site].copy_(mean)
         if not any(_is_weight(network, site) for site in posteriors):
             raise NetworkError(
                 f"none of the sites {', '.join(posteriors)} is the weight of a linear or convolution layer of the "
@@ -100,13 +109,22 @@ class Source:
             )
         return network
 
+    def reference(self, like: Tensor) -> Tensor:
+        """Random inputs to compare networks on, of the type and on the device of a parameter."""
+        assert self.input_shape is not None
+        return reference_input(self.input_shape, like, complex_input=self.complex_input)
+
+
+def _layer(network: nn.Module, site: str) -> nn.Module:
+    return network.get_submodule(site.rpartition(".")[0])
+
 
 def _is_weight(network: nn.Module, site: str) -> bool:
-    layer, _, name = site.rpartition(".")
-    return name == "weight" and isinstance(network.get_submodule(layer), SPARSE_LAYERS)
+    return site.rpartition(".")[2] == "weight" and isinstance(_layer(network, site), SPARSE_LAYERS)
 
 
 def _site(network: nn.Module, posterior: Posterior) -> Site:
-    layer = posterior.site.rpartition(".")[0]
-    out_axis, in_axis = axes(network.get_submodule(layer))
-    return Site(posterior.site, layer, posterior.shape, out_axis, in_axis)
+    module = _layer(network, posterior.site)
+    return Site(
+        posterior.site, posterior.site.rpartition(".")[0], posterior.shape, *axes(module), parts=parts_of(module)
+    )

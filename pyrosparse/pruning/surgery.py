@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from pyrosparse.layers import axes
-from pyrosparse.nn import SelectLinear
+from pyrosparse.layers import LINEAR_LAYERS, axes
+from pyrosparse.nn import ComplexLinear, ComplexSelectLinear, Selecting, SelectLinear
 from pyrosparse.pruning.removal import Removal, UnitCut
+from pyrosparse.pruning.unitwise import UNIT_TENSORS, set_units
 
 __all__ = ["Cutter", "cut_network"]
 
@@ -71,6 +72,7 @@ def cut_network(
     for cut in removal.cuts:
         for layer, fold in cut.folds.items() if isinstance(cut, UnitCut) else ():
             with torch.no_grad():
+                fold = torch.view_as_real(fold) if fold.is_complex() else fold  # noqa: PLW2901 - as the bias has it
                 network.get_submodule(layer).bias.add_(fold)  # type: ignore[operator]
     taken = {}
     for layer in flow.reads:
@@ -90,7 +92,7 @@ def _cut_layer(
     flow, stay, module = removal.flow, removal.staying, network.get_submodule(layer)
     assert flow is not None
     assert isinstance(module.weight, Tensor)
-    linear = isinstance(module, nn.Linear)
+    linear = isinstance(module, LINEAR_LAYERS)
     taken: list[Tensor | None] = []
     for side, keep in enumerate((stay[flow.gives[layer]], removal.columns(layer))):
         if bool(keep.all()):
@@ -114,11 +116,11 @@ def _cut_layer(
 def _cut_norm(norm: nn.Module, keep: Tensor, cutter: Cutter) -> None:
     if bool(keep.all()):
         return
-    for part in ("weight", "bias", "running_mean", "running_var"):
-        value = getattr(norm, part)
+    for part in UNIT_TENSORS:
+        value = getattr(norm, part, None)
         if isinstance(value, Tensor):
             cutter.take(value, 0, keep.nonzero().flatten())
-    norm.num_features = int(keep.sum())  # type: ignore[assignment]
+    set_units(norm, int(keep.sum()))
 
 
 def _choose(network: nn.Module, module: nn.Module, there: Tensor, keep: Tensor) -> None:
@@ -129,19 +131,20 @@ def _choose(network: nn.Module, module: nn.Module, there: Tensor, keep: Tensor) 
     :param there: which of the features that it was handed are still there, a mask.
     :param keep: which of its columns stay, a mask.
     """
-    assert isinstance(module, nn.Linear)
+    assert isinstance(module, nn.Linear | ComplexLinear)
     if bool(there.all()) and bool(keep.all()):
         return
-    index = (module.index if isinstance(module, SelectLinear) else torch.arange(len(keep), device=keep.device))[keep]
+    index = (module.index if isinstance(module, Selecting) else torch.arange(len(keep), device=keep.device))[keep]
     index, original = (there.cumsum(0) - 1)[index], int(there.sum())
-    if not isinstance(module, SelectLinear) and len(index) == original:
+    if not isinstance(module, Selecting) and len(index) == original:
         return
-    small: nn.Linear
+    whole, some = (nn.Linear, SelectLinear) if isinstance(module, nn.Linear) else (ComplexLinear, ComplexSelectLinear)
+    small: nn.Linear | ComplexLinear
     with torch.random.fork_rng(devices=[]):  # its first weights are random, and thrown away
         if len(index) == original:
-            small = nn.Linear(original, module.out_features, module.bias is not None)
+            small = whole(original, module.out_features, module.bias is not None)
         else:
-            small = SelectLinear(index.cpu(), original, module.out_features, module.bias is not None)
+            small = some(index.cpu(), original, module.out_features, module.bias is not None)
             small.index = small.index.to(module.weight.device)
     small.weight = module.weight
     small.bias = module.bias

@@ -12,7 +12,7 @@ from pyrosparse.errors import PruneError
 from pyrosparse.guides.family import Family
 from pyrosparse.infer.evaluate import Batches, evaluate
 from pyrosparse.likelihoods import Likelihood
-from pyrosparse.pruning.masks import keep_masks, masked_network
+from pyrosparse.pruning.masks import count_kept, keep_masks, masked_network
 from pyrosparse.pruning.pruned import Candidate
 
 __all__ = ["between", "candidates", "smallest_within", "try_thresholds"]
@@ -50,8 +50,7 @@ def try_thresholds(
     for threshold in thresholds:
         masks = keep_masks(families, threshold)
         error = evaluate(masked_network(network, families, masks), loader, likelihood=likelihood).error
-        kept = sum(int(mask.sum()) for mask in masks.values())
-        tried.append(Candidate(threshold, kept, error))
+        tried.append(Candidate(threshold, count_kept(families, masks), error))
     return tried
 
 

@@ -9,38 +9,41 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from pyrosparse.layers import SPARSE_LAYERS
+from pyrosparse.layers import SPARSE_LAYERS, blank
 
 __all__ = ["trace", "used_twice"]
 
 
 class _Tracer(fx.Tracer):
-    """Sees every layer that can have a prior as one call, also those that are not torch's own."""
+    """Sees every layer that can have a prior as one call, and every module of :mod:`pyrosparse.nn`."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, SPARSE_LAYERS) or super().is_leaf_module(m, module_qualified_name)
+        ours = type(m).__module__.startswith("pyrosparse.nn.")
+        return ours or isinstance(m, SPARSE_LAYERS) or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Recorder(fx.Interpreter):
-    """Writes down what each node gives: the shape of a tensor, the value of anything else."""
+    """Writes down what each node gives: shape and type of a tensor, the value of anything else."""
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if isinstance(result, Tensor):
-            n.meta["shape"] = result.shape
+            n.meta["shape"], n.meta["dtype"] = result.shape, result.dtype
         else:
             n.meta["value"] = tuple(result) if isinstance(result, torch.Size) else result
         return result
 
 
-def trace(network: nn.Module, input_shape: torch.Size) -> fx.GraphModule:
+def trace(network: nn.Module, input_shape: torch.Size, *, complex_input: bool = False) -> fx.GraphModule:
     """Trace a network in evaluation mode and run it on a batch of one.
 
     Modes and random generators stay as they are. The graph shares its layers with the network.
 
     :param network: takes one input; arguments beyond it keep their defaults.
     :param input_shape: shape of one example.
-    :returns: a graph whose nodes have ``meta["shape"]``, or ``meta["value"]`` for what is no tensor.
+    :param complex_input: whether the network takes complex tensors.
+    :returns: a graph whose nodes have ``meta["shape"]`` and ``meta["dtype"]``, and for what is no tensor
+        ``meta["value"]``.
     :raises Exception: whatever the network's forward raises under tracing.
     """
     modes = {module: module.training for module in network.modules()}
@@ -53,7 +56,7 @@ def trace(network: nn.Module, input_shape: torch.Size) -> fx.GraphModule:
         with torch.random.fork_rng(devices=devices), torch.no_grad():
             graph = _Tracer().trace(network, concrete_args=defaults or None)
             traced = fx.GraphModule(network, graph)
-            example = torch.zeros((1, *input_shape), dtype=first.dtype, device=first.device)
+            example = blank(network, input_shape, complex_input=complex_input)
             recorder = _Recorder(traced)
             recorder.extra_traceback = False  # an error becomes one line of a note
             recorder.run(example, enable_io_processing=False)

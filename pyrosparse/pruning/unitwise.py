@@ -8,12 +8,31 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-__all__ = ["NORMS", "acts_on_units_alone", "asks_shape", "describe", "keeps_features"]
+import pyrosparse.nn as psnn
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+__all__ = ["UNIT_TENSORS", "acts_on_units_alone", "asks_shape", "describe", "keeps_features", "per_unit", "set_units"]
+
+# modules whose parameters and statistics have an entry for each unit, and what they call their number
+_PER_UNIT: dict[type[nn.Module], str] = {
+    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), "num_features"),
+    **dict.fromkeys((psnn.ComplexBatchNorm1d, psnn.ComplexBatchNorm2d, psnn.ComplexBatchNorm3d), "num_features"),
+    psnn.ModReLU: "num_parameters",
+}
+UNIT_TENSORS = ("weight", "bias", "running_mean", "running_var", "running_covariance")
+"""Names of what such modules have for each unit, along the first axis."""
 
 _MODULES: tuple[type[nn.Module], ...] = (
-    *NORMS,
+    *_PER_UNIT,
+    psnn.CReLU,
+    psnn.ZReLU,
+    psnn.Cardioid,
+    psnn.ComplexDropout,
+    psnn.ComplexDropout1d,
+    psnn.ComplexDropout2d,
+    psnn.ComplexDropout3d,
+    psnn.RealPart,
+    psnn.ImaginaryPart,
+    psnn.Modulus,
     nn.Identity,
     nn.Dropout,
     nn.Dropout1d,
@@ -67,10 +86,25 @@ _POOLS: dict[Any, int] = {
     **dict.fromkeys((nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d), 1),
     **dict.fromkeys((nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d), 2),
     **dict.fromkeys((nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveMaxPool3d, nn.AdaptiveAvgPool3d), 3),
+    **dict.fromkeys((psnn.ComplexAvgPool1d, psnn.ModulusMaxPool1d), 1),
+    **dict.fromkeys((psnn.ComplexAvgPool2d, psnn.ModulusMaxPool2d), 2),
+    **dict.fromkeys((psnn.ComplexAvgPool3d, psnn.ModulusMaxPool3d), 3),
     **dict.fromkeys((F.max_pool1d, F.avg_pool1d, F.adaptive_max_pool1d, F.adaptive_avg_pool1d), 1),
     **dict.fromkeys((F.max_pool2d, F.avg_pool2d, F.adaptive_max_pool2d, F.adaptive_avg_pool2d), 2),
     **dict.fromkeys((F.max_pool3d, F.avg_pool3d, F.adaptive_max_pool3d, F.adaptive_avg_pool3d), 3),
 }
+
+
+def per_unit(module: nn.Module) -> int | None:
+    """For how many units a module has parameters or statistics; None where all units share them."""
+    name = next((name for kind, name in _PER_UNIT.items() if isinstance(module, kind)), None)
+    shared = name is None or (isinstance(module, psnn.ModReLU) and module.num_parameters == 1)
+    return None if shared else getattr(module, str(name))
+
+
+def set_units(module: nn.Module, count: int) -> None:
+    """Say for how many units a module has parameters, after they have been cut."""
+    setattr(module, next(name for kind, name in _PER_UNIT.items() if isinstance(module, kind)), count)
 
 
 def asks_shape(node: fx.Node) -> bool:
@@ -100,6 +134,12 @@ def _module_alone(network: nn.Module, node: fx.Node, source: torch.Size) -> bool
         return module.start_dim == 1
     if type(module) in _POOLS:
         return len(source) == _POOLS[type(module)] + 2
+    if isinstance(module, psnn.ToComplex):
+        return module.layout is psnn.ComplexLayout.REAL
+    if isinstance(module, psnn.PhaseShift):
+        return module.phase.numel() == 1
+    if isinstance(module, psnn.FourierFeatures2d):
+        return len(source) == 4
     return isinstance(module, _MODULES)
 
 
@@ -125,7 +165,9 @@ def _method_alone(network: nn.Module, node: fx.Node, source: torch.Size) -> bool
 def keeps_features(network: nn.Module, node: fx.Node) -> bool:
     """Whether a node changes shapes only, so that an input feature survives as itself."""
     if node.op == "call_module":
-        return isinstance(network.get_submodule(str(node.target)), nn.Flatten | nn.Identity)
+        module = network.get_submodule(str(node.target))
+        cast = isinstance(module, psnn.ToComplex) and module.layout is psnn.ComplexLayout.REAL
+        return cast or isinstance(module, nn.Flatten | nn.Identity)
     return node.target in {torch.flatten, "flatten", "view", "reshape", "contiguous"}
 
 
