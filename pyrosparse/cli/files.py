@@ -69,8 +69,9 @@ def export(
 
     network = ps.load(_existing(file))
     size = wanted or _first_shape(network)
+    kind = torch.complex64 if _takes_complex(network) else torch.float32
     try:
-        example = torch.zeros(1, *size)
+        example = torch.zeros(1, *size, dtype=kind)
     except (RuntimeError, TypeError) as error:  # torch has either
         raise ConfigError(f"--shape {shape}: an example of this size does not fit into memory") from error
     (ps.export_onnx if out.suffix == ".onnx" else ps.export_torch)(network, out, example)
@@ -104,10 +105,24 @@ def _first_shape(network: object) -> tuple[int, ...]:
     """Shape of one example, read from a first layer that tells it."""
     from torch import nn
 
+    from pyrosparse.nn import ComplexLayout, ComplexLinear, ToComplex
+
     assert isinstance(network, nn.Module)
     for module in network.modules():
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear | ComplexLinear):
             return (int(getattr(module, "original_features", module.in_features)),)
-        if not isinstance(module, nn.Flatten) and not list(module.children()):
+        same = isinstance(module, nn.Flatten) or (isinstance(module, ToComplex) and module.layout is ComplexLayout.REAL)
+        if not same and not list(module.children()):
             break
     raise ConfigError("the first layer does not tell the shape of an example: give it with --shape, such as 1,28,28")
+
+
+def _takes_complex(network: object) -> bool:
+    """Whether the first layer of a network takes complex tensors."""
+    from torch import nn
+
+    from pyrosparse.layers import COMPLEX_LAYERS
+
+    assert isinstance(network, nn.Module)
+    leaves = (m for m in network.modules() if not list(m.children()) and not isinstance(m, nn.Flatten))
+    return isinstance(next(leaves, None), COMPLEX_LAYERS)

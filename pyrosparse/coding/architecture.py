@@ -12,12 +12,14 @@ import inspect
 import json
 import warnings
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import torch
 from torch import nn
 
-from pyrosparse.nn.select import SelectLinear
+import pyrosparse.nn as psnn
+from pyrosparse.nn import Selecting, SelectLinear
 
 __all__ = ["Kind", "UnknownLayerError", "build", "describe", "register"]
 
@@ -61,7 +63,8 @@ def register(code: str, cls: type[nn.Module], *, leave_out: tuple[str, ...] = LE
         if parameter.default is MISSING:
             required.append(name)
         else:
-            optional[name] = parameter.default
+            default = parameter.default
+            optional[name] = default.value if isinstance(default, Enum) else default
     KINDS[code] = _CLASSES[cls] = Kind(code, cls, tuple(required), optional)
 
 
@@ -130,7 +133,7 @@ def _has_scale(module: nn.Module) -> bool:
 
 def _argument(module: nn.Module, name: str) -> Any:
     """Value that a constructor argument must have had, in JSON's terms."""
-    if isinstance(module, SelectLinear) and name == "index":
+    if isinstance(module, Selecting) and name == "index":
         return module.index.numel()
     value = getattr(module, name, MISSING)
     if name == "bias":
@@ -146,6 +149,8 @@ def _shorten(name: str, value: Any) -> Any:
         items = [_shorten("", v) for v in value]
         same = name in SIZES and all(type(v) is int and v == items[0] for v in items)
         return items[0] if same and items else items
+    if isinstance(value, Enum):
+        return value.value
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise UnknownLayerError(f"an argument of type {type(value).__name__}")
@@ -168,7 +173,7 @@ def _build(tree: Any, depth: int) -> nn.Module:
     if len(arguments) != len(kind.required) or not set(named) <= set(kind.optional):
         raise UnknownLayerError(f"wrong arguments for {kind.cls.__name__}")
     for value in arguments:  # all of them are sizes
-        if type(value) is not int and (issubclass(kind.cls, SelectLinear) or not isinstance(value, list)):
+        if type(value) is not int and (issubclass(kind.cls, Selecting) or not isinstance(value, list)):
             raise UnknownLayerError(f"wrong arguments for {kind.cls.__name__}: {value!r}")
         _check(kind, value, 0)
     for name, value in named.items():
@@ -176,7 +181,7 @@ def _build(tree: Any, depth: int) -> nn.Module:
     values = {**dict(zip(kind.required, map(_lengthen, arguments), strict=True))}
     values |= {name: _lengthen(value) for name, value in named.items()}
     try:
-        if issubclass(kind.cls, SelectLinear):
+        if issubclass(kind.cls, Selecting):
             values["index"] = torch.empty(values["index"], dtype=torch.int64)
         return kind.cls(**values)
     except Exception as error:  # whatever a constructor says to arguments from outside
@@ -234,4 +239,23 @@ def _register_torch() -> None:
     register("S", SelectLinear)
 
 
+def _register_complex() -> None:
+    for code, name in {
+        "ZL": "ComplexLinear", "ZS": "ComplexSelectLinear", "ZR": "CReLU", "ZM": "ModReLU", "ZQ": "ZReLU",
+        "ZK": "Cardioid", "ZD": "ComplexDropout", "ZP": "PhaseShift", "ZI": "ToComplex", "ZF": "FourierFeatures2d",
+        "RE": "RealPart", "IM": "ImaginaryPart", "AB": "Modulus",
+    }.items():  # fmt: skip
+        register(code, getattr(psnn, name))
+    # the window is a tensor of the state
+    register("ZW", psnn.ShortTimeFourier, leave_out=(*LEFT_OUT, "window"))
+    stems = {
+        "ZC": "ComplexConv", "ZT": "ComplexConvTranspose", "ZB": "ComplexBatchNorm", "ZA": "ComplexAvgPool",
+        "ZX": "ModulusMaxPool", "ZD": "ComplexDropout",
+    }  # fmt: skip
+    for code, stem in stems.items():
+        for axes in (1, 2, 3):
+            register(f"{code}{axes}", getattr(psnn, f"{stem}{axes}d"))
+
+
 _register_torch()
+_register_complex()

@@ -15,6 +15,7 @@ from pyrosparse.infer.check import check_data, check_validation
 from pyrosparse.infer.evaluate import Batches, evaluate_function
 from pyrosparse.infer.schedules import Schedule, linear_decay
 from pyrosparse.infer.train import Best, descend
+from pyrosparse.layers import over_parts
 from pyrosparse.likelihoods import Likelihood
 from pyrosparse.pruning.pruned import Pruned
 
@@ -62,7 +63,7 @@ def quantise_aware(
         check_validation(network, model, val_loader, device=device)
     steps = layer_steps({k: v.detach().cpu() for k, v in network.state_dict().items()}, pruned.sigma, c)
     weights = {site: network.get_parameter(site) for site in steps}
-    alive = {site: weight.detach() != 0 for site, weight in weights.items()}
+    alive = {site: over_parts(mask, weights[site]) for site, mask in pruned.alive().items() if site in weights}
     optimizer = torch.optim.Adam(_groups(network, steps, lr))
 
     def run(x: Tensor) -> Tensor:

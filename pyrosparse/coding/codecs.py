@@ -5,6 +5,7 @@ letter   what is sent
 =======  =====================================================================================
 ``s``    sparse: a step, the mask of what is not zero, and integer multiples of the step
 ``a``    adaptive: the same, each line predicted from the lines before it
+``p``    pairs: a step, the mask of complex weights that are not zero, and two integers for each of these
 ``u``    uniform: a step, the smallest and the largest integer, and integers between them
 ``h``    halves: float16 patterns
 ``x``    exact: the mask of what is not +0, and full float patterns
@@ -29,6 +30,7 @@ from pyrosparse.coding.adaptive import Walk, code_adaptive
 from pyrosparse.coding.content import LARGEST_LEVEL, Content, matrix_shape, pattern_width, real_shape
 from pyrosparse.coding.integers import code_coefficients
 from pyrosparse.coding.mask import code_bits, code_mask
+from pyrosparse.coding.pairs import code_pairs
 from pyrosparse.coding.stream import DamagedStreamError, Stream, cheapest
 from pyrosparse.coding.walk import find_walk
 
@@ -88,6 +90,43 @@ def _adaptive(stream: Stream, content: Content | None, shape: tuple[int, ...], d
     if np.abs(got).max(initial=0) > LARGEST_LEVEL:
         raise DamagedStreamError("a weight out of range")
     return Content("a", dtype, got.reshape(shape), step)
+
+
+def _pairs(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
+    """One bit of the mask for both parts of a complex weight, static or adaptive, then the pairs of integers."""
+    if shape[-1:] != (2,):
+        raise DamagedStreamError("pairs without an axis of two")
+    stream.section(f"{stream.name} mask")
+    step = _code_step(stream, None if content is None else content.step)
+    matrix = matrix_shape(shape[:-1])
+    levels = None if content is None else content.levels.reshape(*matrix, 2).astype(np.int64)
+    alive = None if levels is None else np.asarray(levels.any(axis=2))
+    if stream.flag(None if content is None else content.walk is not None):
+        mask = _adaptive_mask(stream, alive, matrix, None if content is None else content.walk)
+    else:
+        mask = code_mask(stream, alive, *matrix)
+    stream.section(f"{stream.name} values")
+    pairs = code_pairs(stream, None if levels is None else levels[mask], int(mask.sum()))
+    if content is not None:
+        return content
+    if np.abs(pairs).max(initial=0) > LARGEST_LEVEL:
+        raise DamagedStreamError("a weight out of range")
+    out = np.zeros((*matrix, 2), np.int32)
+    out[mask] = pairs
+    return Content("p", dtype, out.reshape(shape), step)
+
+
+def _adaptive_mask(
+    stream: Stream, mask: NDArray[np.bool_] | None, matrix: tuple[int, int], walk: Walk | None
+) -> NDArray[np.bool_]:
+    """Send a mask as a matrix of zeros and ones."""
+    ones = None if mask is None else mask.astype(np.int32)
+    section = f"{stream.name} mask"
+    places = column_positions(stream.places, matrix[1])
+    got = code_adaptive(stream, ones, matrix, walk, places=places, sections=(section, section))
+    if ((got != 0) & (got != 1)).any():
+        raise DamagedStreamError("a mask of other things than zeros and ones")
+    return got != 0
 
 
 def column_positions(places: Ints | None, columns: int) -> Ints | None:
@@ -191,7 +230,9 @@ def index_of(name: str) -> str:
 
 
 Code = Callable[[Stream, Content | None, tuple[int, ...], torch.dtype], Content]
-CODECS: dict[str, Code] = {"s": _sparse, "a": _adaptive, "u": _uniform, "h": _halves, "x": _exact, "i": _integers}
+CODECS: dict[str, Code] = {
+    "s": _sparse, "a": _adaptive, "p": _pairs, "u": _uniform, "h": _halves, "x": _exact, "i": _integers,
+}  # fmt: skip
 
 
 def send(stream: Stream, name: str, content: Content, *, places: Ints | None = None) -> None:
@@ -215,15 +256,19 @@ def fetch(
 
 
 def shortest(name: str, content: Content, *, places: Ints | None = None) -> Content:
-    """Return sparse content with the codec, ``s`` or ``a``, that is shorter; other content as it is."""
-    if content.codec != "s" or content.levels.ndim < 2 or not content.levels.any():
+    """Return sparse content with the codec, ``s`` or ``a``, that is shorter; other content as it is.
+
+    For pairs the same choice is between a static and an adaptive mask.
+    """
+    if content.codec not in {"s", "p"} or content.levels.ndim < 2 or not content.levels.any():
         return content
-    matrix = matrix_shape(content.levels.shape)
-    walk = find_walk(content.levels.reshape(matrix), places=column_positions(places, matrix[1]))
+    levels = content.levels if content.codec == "s" else content.levels.any(axis=-1).astype(np.int32)
+    matrix = matrix_shape(levels.shape)
+    walk = find_walk(levels.reshape(matrix), places=column_positions(places, matrix[1]))
     if walk is None:
         return content
 
     def measure(stream: Stream, choice: Content) -> None:
         send(stream, name, choice, places=places)
 
-    return cheapest([content, replace(content, codec="a", walk=walk)], measure)
+    return cheapest([content, replace(content, codec="a" if content.codec == "s" else "p", walk=walk)], measure)

@@ -36,8 +36,9 @@ LARGEST_LEVEL = (1 << 24) - 1  # integers that float32 holds exactly
 class Content:
     """One tensor on its way to or from a file.
 
-    ``levels`` are integers in the tensor's (real) shape: multiples of ``step`` for ``s``, ``a`` and ``u``, bit
-    patterns for ``h`` and ``x``, the numbers themselves for ``i``. ``walk`` is only for ``a``.
+    ``levels`` are integers in the tensor's (real) shape: multiples of ``step`` for ``s``, ``a``, ``p`` and ``u``, bit
+    patterns for ``h`` and ``x``, the numbers themselves for ``i``. ``walk`` is for ``a``, and for ``p`` where its mask
+    is sent adaptively.
     """
 
     codec: str
@@ -47,7 +48,7 @@ class Content:
     walk: Walk | None = None
 
     def tensor(self) -> Tensor:
-        """Return the tensor: for ``s``, ``a`` and ``u`` one correctly rounded float32 product a weight."""
+        """Return the tensor: for ``s``, ``a``, ``p`` and ``u`` one correctly rounded float32 product a weight."""
         levels, dtype = np.ascontiguousarray(self.levels).reshape(self.levels.shape), self.dtype
         if self.codec == "i":
             return torch.from_numpy(levels).to(dtype)

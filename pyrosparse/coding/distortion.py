@@ -34,7 +34,9 @@ def weigh_rate(
     the first from rounding. Pruned weights stay 0. (Context-adaptive coders of video choose their integers
     in this way; here the posterior's own curvature takes the place of a squared error.)
 
-    :param weights: a matrix, 0 where pruned.
+    Both parts of a complex weight share its place in the mask, and their errors and surprises add.
+
+    :param weights: a matrix, 0 where pruned; of complex weights (rows, columns, 2).
     :param sigma: their posterior standard deviations; a weight with 0 is rounded.
     :param step: :math:`\Delta`.
     :param rate_weight: :math:`\lambda`; at 1 a nat of error is worth a nat of file.
@@ -42,24 +44,40 @@ def weigh_rate(
     :return: integers of the same shape.
     """
     levels = np.rint(weights / step).astype(np.int64)
-    some = (weights != 0) & (sigma > 0)
+    parts = weights.shape[2:]
+    some = _of_weights(weights != 0, parts) & _of_weights(sigma > 0, parts)
     if rate_weight == 0 or not levels.any() or not some.any():
         return levels
-    x, deviation, rounded = weights[some] / step, sigma[some] / step, levels[some]
-    choices = np.stack([rounded, rounded - 1, rounded + 1, np.zeros_like(rounded)])
-    error = (x - choices) ** 2 / (2 * deviation**2)
-    walk = find_walk(levels.astype(np.int32), places=places)
+    # one axis for the parts, of length 1 for real weights
+    x, deviation, rounded = (v[some].reshape(some.sum(), -1) for v in (weights / step, sigma / step, levels))
+    moves = np.concatenate([sign * np.eye(x.shape[1], dtype=np.int64) for sign in (-1, 1)])
+    choices = np.stack([rounded, *(rounded + move for move in moves), np.zeros_like(rounded)])
+    nothing = ~choices.any(axis=2)
+    error = ((x - choices) ** 2 / (2 * deviation**2)).sum(axis=2)
+    walk = find_walk(_mask(levels, parts), places=places)
     for _ in range(PASSES):
+        mask = _of_weights(levels != 0, parts)
         if walk is None:
-            rates = np.full(levels.shape, levels.astype(bool).mean())
+            rates = np.full(mask.shape, mask.mean())
         else:
-            rates = mask_rates(levels.astype(np.int32), walk, places=places)
+            rates = mask_rates(_mask(levels, parts), walk, places=places)
         alive = np.clip(rates[some], 1e-6, 1 - 1e-6)
         low = int(choices.min())
-        counts = np.bincount((levels[levels != 0] - low).ravel(), minlength=int(choices.max()) - low + 1) + 0.5
-        surprise = np.log(counts.sum() / counts)[choices - low] - np.log(alive)
-        cost = error + rate_weight * np.where(choices == 0, -np.log1p(-alive), surprise)
-        levels[some] = np.take_along_axis(choices, cost.argmin(axis=0)[None], axis=0)[0]
+        counts = np.bincount((levels[mask] - low).ravel(), minlength=int(choices.max()) - low + 1) + 0.5
+        surprise = np.log(counts.sum() / counts)[choices - low].sum(axis=2) - np.log(alive)
+        cost = error + rate_weight * np.where(nothing, -np.log1p(-alive), surprise)
+        best = np.take_along_axis(choices, cost.argmin(axis=0)[None, :, None], axis=0)[0]
+        levels[some] = best.reshape(-1, *parts)
         if not levels.any():
             break
     return levels
+
+
+def _of_weights(numbers: NDArray[np.bool_], parts: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Whether one of a weight's parts is set."""
+    return np.asarray(numbers.any(axis=-1)) if parts else numbers
+
+
+def _mask(levels: Ints, parts: tuple[int, ...]) -> NDArray[np.int32]:
+    """What the coder of the mask sees: the integers themselves, or which complex weights are not zero."""
+    return np.asarray(levels.any(axis=-1) if parts else levels).astype(np.int32)

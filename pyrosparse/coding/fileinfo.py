@@ -14,6 +14,7 @@ import numpy as np
 from pyrosparse.coding import architecture, container
 from pyrosparse.coding.content import Content
 from pyrosparse.coding.decode import decode, open_stream, read_specs
+from pyrosparse.coding.rank import axes_of
 from pyrosparse.errors import CorruptFileError
 from pyrosparse.text import size, table
 
@@ -26,9 +27,9 @@ class LayerInfo:
 
     :param name: its name in the network.
     :param shape: its shape in the file.
-    :param codec: ``s`` sparse, ``a`` adaptive, ``u`` uniform, ``h`` float16, ``x`` exact, ``i`` integers.
+    :param codec: ``s`` sparse, ``a`` adaptive, ``p`` pairs, ``u`` uniform, ``h`` float16, ``x`` exact, ``i`` integers.
     :param step: quantisation step; 0 if the tensor is not quantised.
-    :param nonzero: numbers that are not zero.
+    :param nonzero: numbers that are not zero; a complex weight that is not counts as two.
     :param bytes: bytes of the file that it takes.
     :param mask_bits: ideal length of its mask.
     :param value_bits: ideal length of its values.
@@ -143,7 +144,7 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
             shape=shapes[name],
             codec=content.codec,
             step=content.step,
-            nonzero=int(np.count_nonzero(content.levels)),
+            nonzero=_nonzero(content),
             bytes=0,
             mask_bits=stream.lengths.get(f"{name} mask", 0.0),
             value_bits=stream.lengths.get(name, 0.0) + stream.lengths.get(f"{name} values", 0.0),
@@ -157,9 +158,10 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
         for layer, names in zip(layers, parts, strict=True)
     ]
     sizes = {name: count for name, count in frame.sizes.items() if name in FRAME}
+    others = _complex_vectors(tree)
     trained = {n for n, _ in architecture.build(tree).named_parameters()} if tree is not None else None
     numbers = [layer for layer in layers if layer.codec != "i"]
-    matrices = [layer for layer in numbers if len(layer.shape) > 1]
+    matrices = [layer for layer in numbers if len(layer.shape) > 1 and layer.name not in others]
     weights = sum(layer.nonzero for layer in matrices)
     bits = sum(layer.mask_bits + layer.value_bits for layer in matrices)
     original = frame.header.get("o")
@@ -184,9 +186,30 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
 
 def entropy_bits(content: Content) -> float:
     """Order-0 entropy of mask and values in bits: what independent draws cost."""
+    if content.codec == "p":
+        pairs = content.levels.reshape(-1, 2)
+        alive = pairs.any(axis=1)
+        levels = pairs[alive].reshape(-1)
+        mask = np.array([alive.sum(), (~alive).sum()])
+        return _order0(mask) + _order0(np.unique(levels, return_counts=True)[1])
     levels = content.levels.reshape(-1)
     total = _order0(np.array([np.count_nonzero(levels), np.count_nonzero(levels == 0)]))
     return total + _order0(np.unique(levels[levels != 0], return_counts=True)[1])
+
+
+def _nonzero(content: Content) -> int:
+    if content.codec == "p":
+        return 2 * int(content.levels.any(axis=-1).sum())
+    return int(np.count_nonzero(content.levels))
+
+
+def _complex_vectors(tree: Any) -> set[str]:
+    """Tensors of complex modules that are no weight matrices, although they have two axes and more."""
+    if tree is None:
+        return set()
+    network = architecture.build(tree)
+    axes = axes_of(network)
+    return {name for name, value in network.state_dict().items() if axes[name] <= 1 < value.dim()}
 
 
 def _order0(counts: np.ndarray) -> float:

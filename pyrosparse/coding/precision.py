@@ -3,7 +3,9 @@
 The step of a layer is ``c`` times the median posterior standard deviation of its kept weights (the standard
 deviation, not the variance: a weight may move by a fraction of its own uncertainty without the data
 objecting). Weights become the nearest integer multiple of the step; one that rounds to 0 costs nothing and
-leaves the mask. Steps are rounded up to eight significant bits so that they travel in two bytes.
+leaves the mask. A complex weight becomes two integers, and leaves the mask when both are 0; its standard deviation is
+that of each part, so that with total variance σ² the step is c·√(σ²/2). Steps are rounded up to eight significant
+bits so that they travel in two bytes.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from torch import Tensor, nn
 from pyrosparse.coding.codecs import LARGEST_STEP, column_positions, index_of, round_step, send
 from pyrosparse.coding.content import LARGEST_LEVEL, Content, matrix_shape, patterns, real_shape
 from pyrosparse.coding.distortion import weigh_rate
+from pyrosparse.coding.rank import axes_of
 from pyrosparse.coding.stream import Stream, cheapest
 from pyrosparse.errors import NetworkError, PyrosparseWarning
-from pyrosparse.layers import axes
+from pyrosparse.layers import axes, not_zero
 
 if TYPE_CHECKING:
     from pyrosparse.pruning.pruned import Pruned
@@ -83,7 +86,8 @@ def make_plan(
         raise NetworkError(f"rate_weight must be a number from 0 up, not {rate_weight}")
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     steps = layer_steps(state, sigma or {}, c)
-    biases = _biases(network)
+    axes = axes_of(network)
+    biases = _biases(network, axes)
     contents: dict[str, Content] = {}
     for name, value in state.items():
         whole = not (value.is_floating_point() or value.is_complex())
@@ -95,11 +99,14 @@ def make_plan(
             contents[name] = Content("i", value.dtype, value.to(torch.int64).numpy())
         elif name in steps:
             index = state.get(index_of(name))
-            columns = matrix_shape(real_shape(tuple(value.shape), value.dtype))[1]
+            pairs = axes[name] < value.dim()
+            columns = matrix_shape(real_shape(tuple(value.shape[: axes[name]]), value.dtype))[1]
             places = column_positions(None if index is None else index.numpy(), columns)
             deviation = (sigma or {})[name].detach().cpu()
-            contents[name] = _rounded(name, value, steps[name], deviation, rate_weight=rate_weight, places=places)
-        elif sigma is None or value.dim() > 1 or value.dtype not in {torch.float32, torch.complex64}:
+            contents[name] = _rounded(
+                name, value, steps[name], deviation, pairs=pairs, rate_weight=rate_weight, places=places
+            )
+        elif sigma is None or axes[name] > 1 or value.dtype not in {torch.float32, torch.complex64}:
             contents[name] = _exact(value)
         elif name in biases:
             contents[name] = _bias(name, value, steps.get(biases[name]), bias_bits)
@@ -134,9 +141,10 @@ def quantise(
         if small is not None:
             layer = site.rpartition(".")[0]
             order = axes(network.get_submodule(layer))
-            masks[site] = _narrow(site, mask, small.detach() != 0, pruned.kept.get(layer), order)
+            alive = not_zero(small.detach(), 1 + small.dim() - mask.dim())
+            masks[site] = _narrow(site, mask, alive, pruned.kept.get(layer), order)
     layers = [
-        replace(layer, kept=int(masks[layer.site].sum())) if layer.site in masks else layer
+        replace(layer, kept=layer.parts * int(masks[layer.site].sum())) if layer.site in masks else layer
         for layer in pruned.report.layers
     ]
     return replace(pruned, network=network, masks=masks, report=replace(pruned.report, layers=layers))
@@ -163,14 +171,14 @@ def _narrow(
     )
 
 
-def _biases(network: nn.Module) -> dict[str, str]:
+def _biases(network: nn.Module, axes: Mapping[str, int]) -> dict[str, str]:
     """Names of biases of layers with a weight matrix, each with the name of that weight."""
     state = dict(network.named_parameters())
     pairs = {}
     for name in state:
         if name == "bias" or name.endswith(".bias"):
             weight = f"{name[: -len('bias')]}weight"
-            if weight in state and state[weight].dim() > 1:
+            if weight in state and axes.get(weight, state[weight].dim()) > 1:
                 pairs[name] = weight
     return pairs
 
@@ -208,7 +216,7 @@ def _step(name: str, value: Tensor, sigma: Tensor, c: float) -> float:
 
 
 def _rounded(
-    name: str, value: Tensor, step: float, sigma: Tensor, *, rate_weight: float, places: np.ndarray | None
+    name: str, value: Tensor, step: float, sigma: Tensor, *, pairs: bool, rate_weight: float, places: np.ndarray | None
 ) -> Content:
     real = _real(value)
     levels = np.rint(real / step)
@@ -222,11 +230,11 @@ def _rounded(
         return _exact(value)
     if rate_weight:
         deviation = np.broadcast_to(_real(sigma).reshape(*sigma.shape, *[1] * (real.ndim - sigma.ndim)), real.shape)
-        matrix = matrix_shape(real.shape)
+        matrix = (*matrix_shape(real.shape[:-1]), 2) if pairs else matrix_shape(real.shape)
         levels = weigh_rate(real.reshape(matrix), deviation.reshape(matrix), step, rate_weight, places=places).reshape(
             real.shape
         )
-    return Content("s", value.dtype, levels.astype(np.int32), step)
+    return Content("p" if pairs else "s", value.dtype, levels.astype(np.int32), step)
 
 
 def _exact(value: Tensor) -> Content:

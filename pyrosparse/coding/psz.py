@@ -20,7 +20,7 @@ from pyrosparse.coding.precision import Plan, make_plan
 from pyrosparse.coding.stream import Writer
 from pyrosparse.coding.template import fill
 from pyrosparse.errors import CorruptFileError, NetworkError, PyrosparseWarning
-from pyrosparse.nn.select import SelectLinear
+from pyrosparse.nn import Selecting
 
 if TYPE_CHECKING:
     from pyrosparse.pruning.pruned import Pruned
@@ -122,7 +122,7 @@ def load(path: str | os.PathLike[str], *, network: nn.Module | None = None) -> n
     module = build(tree, path)
     module.load_state_dict(state, assign=True)
     for name, layer in module.named_modules():
-        if isinstance(layer, SelectLinear) and layer.index.numel():
+        if isinstance(layer, Selecting) and layer.index.numel():
             if not 0 <= int(layer.index.min()) <= int(layer.index.max()) < layer.original_features:
                 raise CorruptFileError(f"{path}: {name}.index points beyond the {layer.original_features} inputs")
     return module.eval()

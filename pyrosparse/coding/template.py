@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from pyrosparse.errors import NetworkError
-from pyrosparse.nn.select import SelectLinear
+from pyrosparse.layers import LINEAR_LAYERS, SPARSE_LAYERS, axes, parts_of
+from pyrosparse.nn import ComplexLinear, ComplexSelectLinear, Selecting, SelectLinear
+from pyrosparse.pruning.unitwise import per_unit, set_units
 
 __all__ = ["fill"]
 
@@ -70,14 +71,16 @@ def _select(network: nn.Module, name: str, index: Tensor) -> None:
         holder = network.get_submodule(parent)
     except AttributeError:
         return
-    if type(layer) is not nn.Linear or not prefix:
+    kinds = {nn.Linear: SelectLinear, ComplexLinear: ComplexSelectLinear}
+    if type(layer) not in kinds or not prefix:
         return
+    assert isinstance(layer, nn.Linear | ComplexLinear)
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < layer.in_features:
         raise NetworkError(f"{name} points beyond the {layer.in_features} input features of {prefix}")
     setattr(
         holder,
         leaf,
-        SelectLinear(
+        kinds[type(layer)](
             index, layer.in_features, layer.out_features, layer.bias is not None,
             device=layer.weight.device, dtype=layer.weight.dtype,
         ),
@@ -94,24 +97,28 @@ def _fits(old: Tensor, new: Tensor) -> bool:
 
 def _resize(name: str, module: nn.Module, path: Any) -> None:
     """Bring a layer's sizes in line with its tensors."""
-    if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-        _check_bias(name, module.bias, module.out_features, path)
-        if isinstance(module, SelectLinear) and module.index.numel() != module.in_features:
+    resized: Any = module
+    if isinstance(module, LINEAR_LAYERS):
+        resized.out_features, resized.in_features = resized.weight.shape[:2]
+        _check_bias(name, module, resized.out_features, path)
+        if isinstance(module, Selecting) and module.index.numel() != module.in_features:
             raise NetworkError(f"{name}.index and {name}.weight of {path} have different numbers of inputs")
-    elif isinstance(module, _ConvNd):
-        first, second = module.weight.shape[:2]
-        if module.groups > 1 and module.groups == module.in_channels:  # each channel by itself
-            module.groups = first if second == module.weight.shape[1] else module.groups
-        if isinstance(module, _ConvTransposeNd):
-            module.in_channels, module.out_channels = first, second * module.groups
+    elif isinstance(module, SPARSE_LAYERS):
+        first, second = resized.weight.shape[:2]
+        if resized.groups > 1 and resized.groups == resized.in_channels:  # each channel by itself
+            resized.groups = first
+        if axes(module) == (1, 0):
+            resized.in_channels, resized.out_channels = first, second * resized.groups
         else:
-            module.in_channels, module.out_channels = second * module.groups, first
-        _check_bias(name, module.bias, module.out_channels, path)
+            resized.in_channels, resized.out_channels = second * resized.groups, first
+        _check_bias(name, module, resized.out_channels, path)
     elif isinstance(module, _NormBase) and module.weight is not None:
         module.num_features = module.weight.shape[0]
+    elif per_unit(module) is not None and isinstance(module.bias, Tensor):
+        set_units(module, len(module.bias))
 
 
-def _check_bias(name: str, bias: Tensor | None, units: int, path: Any) -> None:
-    if bias is not None and bias.shape != (units,):
+def _check_bias(name: str, module: nn.Module, units: int, path: Any) -> None:
+    bias, expected = module.bias, (units, 2) if parts_of(module) == 2 else (units,)
+    if isinstance(bias, Tensor) and bias.shape != expected:
         raise NetworkError(f"{name}.bias of {path} has shape {tuple(bias.shape)} for {units} units")

@@ -1,4 +1,4 @@
-"""ONNX files: one file, real-valued networks, any batch size."""
+"""ONNX files: one file, any batch size; complex networks in real arithmetic."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pyrosparse.coding.container import write
 from pyrosparse.errors import ExportError
 from pyrosparse.export.files import Exported, compare, on_cpu
+from pyrosparse.export.pairs import RealPairs, is_complex_network
 
 if TYPE_CHECKING:
     from pyrosparse.pruning.pruned import Pruned
@@ -30,7 +31,10 @@ def export_onnx(
 ) -> Exported:
     """Write a network as ONNX, with input ``input``, output ``output`` and a free batch axis.
 
-    :param network: a real-valued network with one tensor in and one out, or what :func:`pyrosparse.prune` gave.
+    ONNX has no complex numbers: a complex input or output is a real one with a last axis of two, real and imaginary
+    part, and complex layers become their real arithmetic (:mod:`pyrosparse.export.pairs`).
+
+    :param network: a network with one tensor in and one out, or what :func:`pyrosparse.prune` gave.
     :param path: the file; weights are inside it, not beside it.
     :param example: a batch as the network takes it, shape ``(B, ...)``.
     :param check: run the file in ONNX Runtime, where it is installed, on the example and on one row of it,
@@ -44,18 +48,25 @@ def export_onnx(
         if importlib.util.find_spec(package) is None:
             raise ExportError(f"ONNX export needs the package {package}: pip install 'pyrosparse[onnx]'")
     module, example = on_cpu(network, example)
-    if example.is_complex() or any(p.is_complex() for p in module.parameters()):
-        raise ExportError("ONNX has no complex layers; export a complex network with export_torch")
+    if any(p.is_complex() for p in module.parameters()):
+        raise ExportError(
+            "ONNX has no complex parameters: use the layers of pyrosparse.nn, whose parameters are real pairs, or "
+            "export with export_torch"
+        )
     if sum(v.numel() * v.element_size() for v in module.state_dict().values()) >= LARGEST:
         raise ExportError(f"{path}: a network of 2 GB and more does not fit into one ONNX file")
+    form, given = module, example
+    if example.is_complex() or is_complex_network(module):
+        form = RealPairs(module, complex_input=example.is_complex()).eval()
+        given = torch.view_as_real(example.resolve_conj()) if example.is_complex() else example
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings():
             # The TorchScript exporter is deprecated in favour of one that takes 15 s to start.
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                module,
-                (example,),
+                form,
+                (given,),
                 buffer,  # type: ignore[arg-type]
                 dynamo=False,
                 opset_version=OPSET,
@@ -85,6 +96,8 @@ def _difference(network: nn.Module, data: bytes, example: Tensor, path: Path) ->
     for batch in (example, example[:1]):
         with torch.no_grad():
             expected = network(batch)
+        batch = torch.view_as_real(batch.resolve_conj()) if batch.is_complex() else batch  # noqa: PLW2901
+        expected = torch.view_as_real(expected.resolve_conj()) if expected.is_complex() else expected
         actual = torch.from_numpy(session.run(None, {"input": batch.numpy()})[0])
         largest = max(largest, compare(expected, actual, path))
     return largest

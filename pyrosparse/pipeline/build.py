@@ -231,13 +231,11 @@ def teacher(config: Config, data: Dataset) -> nn.Module | None:
     return built
 
 
-def check_onnx(data: Dataset) -> None:
+def check_onnx() -> None:
     """See that ONNX networks can be written and run.
 
-    :raises ConfigError: for complex data, which ONNX does not know, or when a package is missing.
+    :raises ConfigError: when a package is missing.
     """
-    if data.x_train.is_complex():
-        raise ConfigError("export.onnx: ONNX has no complex layers; set export.onnx = false")
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise ConfigError(

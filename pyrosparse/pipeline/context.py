@@ -36,7 +36,7 @@ class Context:
         self.device = build.device(config)
         self.data = build.dataset(config)
         if config.export.onnx:
-            build.check_onnx(self.data)
+            build.check_onnx()
         self.seed("network")
         self.network = build.network("model", config.model)
         build.check_fits(self.network, config.model.name, self.data)

@@ -42,6 +42,7 @@ def onnx_outputs(path: Path, x: Tensor) -> Tensor:
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
+    x = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x  # ONNX has pairs for complex numbers
     return torch.cat([torch.from_numpy(session.run(None, {name: part.numpy()})[0]) for part in x.split(BATCH)])
 
 

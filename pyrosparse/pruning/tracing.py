@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from pyrosparse.layers import SPARSE_LAYERS, blank
 
-__all__ = ["trace", "used_twice"]
+__all__ = ["follow", "trace", "used_twice"]
 
 
 class _Tracer(fx.Tracer):
@@ -34,6 +34,17 @@ class _Recorder(fx.Interpreter):
         return result
 
 
+def follow(network: nn.Module) -> fx.GraphModule:
+    """Trace a network without running it; layers and modules of :mod:`pyrosparse.nn` stay whole.
+
+    :param network: takes one input; arguments beyond it keep their defaults.
+    :raises Exception: whatever the network's forward raises under tracing.
+    """
+    parameters = inspect.signature(network.forward).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is None or isinstance(p.default, bool | int | float)}
+    return fx.GraphModule(network, _Tracer().trace(network, concrete_args=defaults or None))
+
+
 def trace(network: nn.Module, input_shape: torch.Size, *, complex_input: bool = False) -> fx.GraphModule:
     """Trace a network in evaluation mode and run it on a batch of one.
 
@@ -48,14 +59,11 @@ def trace(network: nn.Module, input_shape: torch.Size, *, complex_input: bool = 
     """
     modes = {module: module.training for module in network.modules()}
     first = next(network.parameters())
-    parameters = inspect.signature(network.forward).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is None or isinstance(p.default, bool | int | float)}
     devices = [first.device] if first.device.type == "cuda" else []
     try:
         network.eval()
         with torch.random.fork_rng(devices=devices), torch.no_grad():
-            graph = _Tracer().trace(network, concrete_args=defaults or None)
-            traced = fx.GraphModule(network, graph)
+            traced = follow(network)
             example = blank(network, input_shape, complex_input=complex_input)
             recorder = _Recorder(traced)
             recorder.extra_traceback = False  # an error becomes one line of a note

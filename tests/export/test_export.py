@@ -59,7 +59,7 @@ def test_onnx_of_a_loaded_file(tmp_path: Path) -> None:
 
 
 @needs_onnx
-def test_complex_networks_have_no_onnx_form(tmp_path: Path) -> None:
+def test_complex_parameters_have_no_onnx_form(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="export_torch"):
         export_onnx(Complex(), tmp_path / "net.onnx", torch.randn(2, 4, dtype=torch.complex64))
 

@@ -1,0 +1,289 @@
+"""Complex networks in real arithmetic: every complex tensor becomes its real and its imaginary part.
+
+For formats that know no complex numbers. Each module of :mod:`pyrosparse.nn` has its form here, once; the operations
+between them are followed by ``torch.fx``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+import pyrosparse.nn as psnn
+from pyrosparse.errors import ExportError
+from pyrosparse.nn.complex_norm import inverse_root
+from pyrosparse.pruning.tracing import follow
+
+__all__ = ["RealPairs", "is_complex_network"]
+
+
+class Pair(NamedTuple):
+    """Real and imaginary part."""
+
+    re: Tensor
+    im: Tensor
+
+    @property
+    def modulus(self) -> Tensor:
+        return (self.re * self.re + self.im * self.im).sqrt()
+
+    @property
+    def direction(self) -> Pair:
+        """``z/|z|``, and 0 at 0."""
+        size = self.modulus.clamp_min(torch.finfo(self.re.dtype).tiny)
+        return Pair(self.re / size, self.im / size)
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> Pair:
+        """Apply a function to both parts."""
+        return Pair(function(self.re), function(self.im))
+
+    def times(self, factor: Tensor) -> Pair:
+        """Multiply by a real tensor."""
+        return Pair(self.re * factor, self.im * factor)
+
+
+Form = Callable[[Any, Any], Any]
+
+
+class RealPairs(nn.Module):
+    """A complex network that takes and gives real tensors; complex ones become pairs, with a last axis of two.
+
+    :param network: made of modules of torch and of :mod:`pyrosparse.nn`; it is used as it is, in evaluation mode.
+    :param complex_input: whether the network takes complex tensors; then this one takes pairs ``(B, …, 2)``.
+    :raises ExportError: if ``torch.fx`` cannot follow the network. A module without a real form is named when it is
+        run.
+    """
+
+    def __init__(self, network: nn.Module, *, complex_input: bool) -> None:
+        super().__init__()
+        try:
+            self.graph = follow(network)
+        except Exception as error:  # a user's forward may raise anything under tracing
+            raise ExportError(f"the network cannot be followed, and it has complex layers: {error}") from error
+        self.complex_input = complex_input
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the network."""
+        start: Any = Pair(x[..., 0], x[..., 1]) if self.complex_input else x
+        out: Any = _Run(self.graph).run(start, enable_io_processing=False)
+        return torch.stack(list(out), -1) if isinstance(out, Pair) else out
+
+
+def is_complex_network(network: nn.Module) -> bool:
+    """Whether some module of a network works on complex tensors."""
+    return any(isinstance(module, tuple(_FORMS)) for module in network.modules())
+
+
+class _Run(fx.Interpreter):
+    """Runs a graph with pairs in the place of complex tensors."""
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        module = self.fetch_attr(target)
+        form = next((form for kind, form in _FORMS.items() if isinstance(module, kind)), None)
+        if form is not None:
+            return form(module, *args, **kwargs)
+        if not isinstance(args[0], Pair):
+            return super().call_module(target, args, kwargs)
+        if isinstance(module, nn.Flatten | nn.Unflatten | nn.Identity | nn.Dropout):
+            return args[0].each(module)
+        raise ExportError(f"{target} ({type(module).__name__}) has no form in real arithmetic")
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        pair, *rest = args
+        if not isinstance(pair, Pair):
+            return super().call_function(target, args, kwargs)
+        if target in {torch.flatten, torch.reshape}:
+            return pair.each(lambda x: target(x, *rest, **kwargs))
+        if target is getattr and rest == ["shape"]:
+            return pair.re.shape
+        raise ExportError(f"{getattr(target, '__name__', target)} of complex tensors has no form in real arithmetic")
+
+    def call_method(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        pair, *rest = args
+        if not isinstance(pair, Pair):
+            return super().call_method(target, args, kwargs)
+        if target in {"flatten", "reshape", "view", "contiguous"}:
+            return pair.each(lambda x: getattr(x, target)(*rest, **kwargs))
+        if target in {"size", "dim"}:
+            return getattr(pair.re, target)(*rest, **kwargs)
+        raise ExportError(f"{target} of complex tensors has no form in real arithmetic")
+
+
+def _product(module: Any, z: Pair, operation: Callable[[Tensor, Tensor, Tensor | None], Tensor]) -> Pair:
+    """Four real products: ``(a + ib)(x + iy)``; ONNX Runtime shares the two halves of the weight."""
+    a, b = module.weight[..., 0], module.weight[..., 1]
+    re, im = (None, None) if module.bias is None else (module.bias[..., 0], module.bias[..., 1])
+    return Pair(
+        operation(z.re, a, re) - operation(z.im, b, None),
+        operation(z.re, b, im) + operation(z.im, a, None),
+    )
+
+
+def _linear(module: psnn.ComplexLinear, z: Pair) -> Pair:
+    if isinstance(module, psnn.Selecting):
+        z = z.each(lambda x: x.index_select(-1, module.index))
+    return _product(module, z, F.linear)
+
+
+def _convolution(spatial: int) -> Form:
+    operation = (F.conv1d, F.conv2d, F.conv3d)[spatial - 1]
+
+    def form(module: Any, z: Pair) -> Pair:
+        padding: Any = module.padding
+        if module.padding_mode != "zeros":
+            z, padding = z.each(lambda x: F.pad(x, module._border(), mode=module.padding_mode)), 0
+        return _product(
+            module, z, lambda x, w, b: operation(x, w, b, module.stride, padding, module.dilation, module.groups)
+        )
+
+    return form
+
+
+def _transposed(spatial: int) -> Form:
+    operation = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[spatial - 1]
+
+    def form(m: Any, z: Pair) -> Pair:
+        options = (m.stride, m.padding, m.output_padding, m.groups, m.dilation)
+        return _product(m, z, lambda x, w, b: operation(x, w, b, *options))
+
+    return form
+
+
+def _norm(module: Any, z: Pair) -> Pair:
+    """One real matrix for each feature: Γ (V + ε)^(-1/2)."""
+    if module.running_mean is None or module.running_covariance is None:
+        raise ExportError("a complex normalisation without running statistics has no fixed form")
+    v = module.running_covariance
+    matrix = inverse_root(v + module.eps * torch.eye(2, dtype=v.dtype, device=v.device))
+    matrix = matrix if module.weight is None else module.weight @ matrix
+    shape = (-1, *[1] * (z.re.dim() - 2))
+    mean, bias = module.running_mean, module.bias
+    x, y = z.re - mean[:, 0].reshape(shape), z.im - mean[:, 1].reshape(shape)
+    parts = []
+    for i in (0, 1):
+        part = matrix[:, i, 0].reshape(shape) * x + matrix[:, i, 1].reshape(shape) * y
+        parts.append(part if bias is None else part + bias[:, i].reshape(shape))
+    return Pair(*parts)
+
+
+def _zrelu(module: nn.Module, z: Pair) -> Pair:
+    return z.times(((z.re > 0) & (z.im > 0)).to(z.re.dtype))
+
+
+def _cardioid(module: nn.Module, z: Pair) -> Pair:
+    return z.times(0.5 * (1.0 + z.direction.re))
+
+
+def _modrelu(module: psnn.ModReLU, z: Pair) -> Pair:
+    b = module.bias.reshape(-1, *[1] * max(z.re.dim() - 2, 0))
+    return z.direction.times(torch.relu(z.modulus + b))
+
+
+def _average(kind: type[nn.Module]) -> Form:
+    return lambda module, z: z.each(lambda x: kind.forward(module, x))
+
+
+def _largest(spatial: int) -> Form:
+    pool: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[spatial - 1]
+
+    def form(m: Any, z: Pair) -> Pair:
+        if m.return_indices:
+            raise ExportError("pooling with return_indices has no form in real arithmetic")
+        square = z.re * z.re + z.im * z.im
+        options = (m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, True)
+        _, where = pool(square, *options)
+        first = z.re.dim() - spatial
+        return z.each(lambda x: x.flatten(first).gather(-1, where.flatten(first)).reshape(where.shape))
+
+    return form
+
+
+def _cast(module: psnn.ToComplex, x: Tensor | Pair) -> Pair:
+    if isinstance(x, Pair):
+        return x
+    if module.layout is psnn.ComplexLayout.REAL:
+        return Pair(x, torch.zeros_like(x))
+    if module.layout is psnn.ComplexLayout.CONCATENATED:
+        return Pair(*x.chunk(2, module.dim))
+    dim = module.dim % x.dim()
+    parts = x.unflatten(dim, (-1, 2))
+    return Pair(parts.select(dim + 1, 0), parts.select(dim + 1, 1))
+
+
+def _phase(module: psnn.PhaseShift, z: Pair) -> Pair:
+    c, s = module.phase.cos(), module.phase.sin()
+    return Pair(c * z.re - s * z.im, s * z.re + c * z.im)
+
+
+def _waves(n: int, frequencies: int, like: Tensor) -> Pair:
+    """``exp(-2πi jk/n)``, shape ``(frequencies, n)``."""
+    angle = torch.arange(frequencies)[:, None] * torch.arange(n)[None] % n * (2.0 * math.pi / n)
+    return Pair(angle.cos().to(like), -angle.sin().to(like))
+
+
+def _fourier(module: psnn.FourierFeatures2d, x: Tensor | Pair) -> Pair:
+    """Products with the matrices of the transform: first along the last axis, then along the one before."""
+    z = x if isinstance(x, Pair) else Pair(x, torch.zeros_like(x))
+    for axis in (-1, -2):
+        n = int(z.re.shape[axis])
+        scale = {"ortho": n**-0.5, "forward": 1.0 / n, "backward": 1.0}[module.norm]
+        waves = _waves(n, n, z.re).each(lambda w: scale * w)  # noqa: B023 - used at once
+        if module.shift:
+            waves = waves.each(lambda w: torch.fft.fftshift(w, 0))
+        z = z.each(lambda part: part.transpose(-1, axis))  # noqa: B023
+        z = Pair(z.re @ waves.re.T - z.im @ waves.im.T, z.re @ waves.im.T + z.im @ waves.re.T)
+        z = z.each(lambda part: part.transpose(-1, axis))  # noqa: B023
+    return z
+
+
+def _short_time(module: psnn.ShortTimeFourier, x: Tensor | Pair) -> Pair:
+    """A convolution with windowed waves."""
+    if isinstance(x, Pair):
+        raise ExportError("the short-time Fourier transform of complex signals has no form in real arithmetic")
+    n, onesided = module.n_fft, module.onesided is not False
+    left = (n - module.win_length) // 2
+    window = F.pad(module.window, (left, n - module.win_length - left))
+    scale = n**-0.5 if module.normalized else 1.0
+    waves = _waves(n, n // 2 + 1 if onesided else n, x).each(lambda w: (scale * window * w)[:, None])
+    signal = x.reshape(-1, 1, x.shape[-1])
+    if module.center:
+        signal = F.pad(signal, (n // 2, n // 2), mode=module.pad_mode)
+    frames = waves.each(lambda w: F.conv1d(signal, w, stride=module.hop_length))
+    return frames.each(lambda f: f.reshape(*x.shape[:-1], *f.shape[-2:]))
+
+
+_FORMS: dict[type[nn.Module], Form] = {
+    psnn.ComplexLinear: _linear,
+    psnn.ComplexConv1d: _convolution(1),
+    psnn.ComplexConv2d: _convolution(2),
+    psnn.ComplexConv3d: _convolution(3),
+    psnn.ComplexConvTranspose1d: _transposed(1),
+    psnn.ComplexConvTranspose2d: _transposed(2),
+    psnn.ComplexConvTranspose3d: _transposed(3),
+    **dict.fromkeys((psnn.ComplexBatchNorm1d, psnn.ComplexBatchNorm2d, psnn.ComplexBatchNorm3d), _norm),
+    psnn.CReLU: lambda module, z: z.each(torch.relu),
+    psnn.ZReLU: _zrelu,
+    psnn.Cardioid: _cardioid,
+    psnn.ModReLU: _modrelu,
+    psnn.ComplexAvgPool1d: _average(nn.AvgPool1d),
+    psnn.ComplexAvgPool2d: _average(nn.AvgPool2d),
+    psnn.ComplexAvgPool3d: _average(nn.AvgPool3d),
+    psnn.ModulusMaxPool1d: _largest(1),
+    psnn.ModulusMaxPool2d: _largest(2),
+    psnn.ModulusMaxPool3d: _largest(3),
+    **dict.fromkeys(
+        (psnn.ComplexDropout, psnn.ComplexDropout1d, psnn.ComplexDropout2d, psnn.ComplexDropout3d), lambda module, z: z
+    ),
+    psnn.ToComplex: _cast,
+    psnn.RealPart: lambda module, z: z.re,
+    psnn.ImaginaryPart: lambda module, z: z.im,
+    psnn.Modulus: lambda module, z: z.modulus,
+    psnn.PhaseShift: _phase,
+    psnn.FourierFeatures2d: _fourier,
+    psnn.ShortTimeFourier: _short_time,
+}
