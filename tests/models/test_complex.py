@@ -1,0 +1,117 @@
+"""Complex networks of the zoo and their twins: shapes, sites, sizes, pruning, files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import pyrosparse as ps
+import pyrosparse.nn as psnn
+from pyrosparse import guides, models
+from pyrosparse.data import TensorLoader
+from pyrosparse.errors import ConfigError
+from pyrosparse.layers import sparse_layers
+from tests.complex_networks import kill
+
+SMALL: dict[str, tuple[Callable[..., nn.Sequential], tuple[int, ...], dict[str, Any]]] = {
+    "dense": (models.complex_dense, (1, 6, 6), {"inputs": 36, "hidden": 40}),
+    "conv": (models.complex_conv, (1, 16, 16), {"size": 16, "channels": (8, 12), "hidden": 20}),
+    "vgg": (models.complex_vgg_16, (3, 32, 32), {"width": 0.08, "hidden": 64}),
+    "music": (models.complex_music, (1, 128), {"window": 128, "channels": (8, 12), "hidden": 20, "notes": 10}),
+}
+
+
+def numbers(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("twin", models.Twin)
+def test_twins(name: str, twin: models.Twin) -> None:
+    make, shape, options = SMALL[name]
+    network = make(twin=twin, **options)
+    assert any(p.dim() > 0 for p in network.parameters())
+    out = network(torch.randn(3, *shape))
+    assert out.shape == (3, 10) and not out.is_complex()
+    complex_layers = [isinstance(m, psnn.ComplexLinear | psnn.ComplexConv2d) for m in sparse_layers(network).values()]
+    assert any(complex_layers) == (twin in {"C", "½C"})
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("complex_input", [False, True])
+def test_equal_parameters(name: str, complex_input: bool) -> None:
+    make, shape, options = SMALL[name]
+    if name != "music":
+        options = options | {"complex_input": complex_input}
+    count = {twin: numbers(make(twin=twin, **options)) for twin in models.Twin}
+    assert count["½C"] == pytest.approx(count["R"], rel=0.1)
+    assert count["2R"] == pytest.approx(count["C"], rel=0.1)
+    assert count["R"] < count["C"]
+    if complex_input:
+        for twin in models.Twin:
+            make(twin=twin, **options)(torch.randn(2, *shape, dtype=torch.complex64))
+
+
+def test_sizes_of_the_papers() -> None:
+    with torch.device("meta"):
+        weights = {
+            name: sum(p[..., 0].numel() for n, p in make().named_parameters() if p.dim() > 2 and "norm" not in n)
+            for name, make in {
+                "dense": models.complex_dense,
+                "conv": models.complex_conv,
+                "vgg": models.complex_vgg_16,
+                "music": models.complex_music,
+            }.items()
+        }
+        vgg, real = models.complex_vgg_16(twin="R"), models.vgg_16()
+    assert weights == {"dense": 3_252_224, "conv": 430_500, "vgg": 14_977_728, "music": 8_331_648}
+    assert numbers(vgg) == numbers(real)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_from_the_model_to_the_file(tmp_path: Path, name: str) -> None:
+    make, shape, options = SMALL[name]
+    network = make(**options)
+    likelihood = (ps.likelihoods.MultiLabel if name == "music" else ps.likelihoods.Categorical)(num_data=32)
+    model = ps.SparseModel(network, ps.priors.ComplexLogUniform(), likelihood)
+    guide = guides.AutoSparse(model)
+    assert list(model.sites) == [f"{layer}.weight" for layer in sparse_layers(network)]
+    y = (torch.rand(32, 10) < 0.3).float() if name == "music" else torch.randint(0, 10, (32,))
+    loader = TensorLoader(torch.randn(32, *shape), y, 16)
+    ps.fit(model, guide, loader, epochs=1, progress=False)
+    kill(guide, {site: torch.rand(f.relevance().shape) > 0.5 for site, f in guide.families.items()})
+    first = next(iter(model.sites))
+    mask = torch.zeros(guide.families[first].relevance().shape, dtype=torch.bool)
+    mask[0] = True
+    kill(guide, {first: mask})
+    small = ps.prune(model, guide)
+    assert small.report.difference < 1e-4
+    info = ps.save(tmp_path / "net.psz", small, c=0.5)
+    assert info.architecture and info.ratio > 2
+    x = torch.randn(4, *shape)
+    torch.testing.assert_close(ps.load(tmp_path / "net.psz")(x), ps.coding.quantise(small, 0.5).network(x))
+
+
+def test_the_zoo() -> None:
+    model = models.sparse("complex_conv", num_data=9, size=16, channels=(2, 3), hidden=4)
+    assert isinstance(model.prior_of("conv1.weight"), ps.priors.ComplexLogUniform)
+    music = models.sparse("complex_music", num_data=9, window=128, channels=(2,), hidden=3)
+    assert isinstance(music.likelihood, ps.likelihoods.MultiLabel)
+    real = models.sparse("complex_dense", num_data=9, inputs=4, hidden=3, twin="R")
+    assert isinstance(real.prior_of("fc1.weight"), ps.priors.LogUniform)
+
+
+def test_what_does_not_fit_is_named() -> None:
+    with pytest.raises(ConfigError, match="twin='3R' is unknown; did you mean"):
+        models.complex_dense(twin="3R")
+    with pytest.raises(ConfigError, match="images of 15×15 are too small"):
+        models.complex_conv(size=15)
+    with pytest.raises(ConfigError, match="a window of 10 is too short for 6 convolutions"):
+        models.complex_music(window=10)
+    with pytest.raises(ConfigError, match="width is 0"):
+        models.complex_vgg_16(width=0)
