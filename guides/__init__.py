@@ -7,6 +7,7 @@ from pyrosparse.guides.dropout import ComplexDropoutFamily, DropoutFamily, Norma
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family, family_of, register_family
 from pyrosparse.guides.gaussian_dropout import GaussianDropout, GaussianDropoutFamily, Share
 from pyrosparse.guides.group import Criterion, GroupFamily
+from pyrosparse.guides.magnitude import Magnitude, MagnitudeFamily
 from pyrosparse.guides.point import PointFamily
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "GroupFamily",
     "GroupHorseshoe",
     "GroupNormalJeffreys",
+    "Magnitude",
+    "MagnitudeFamily",
     "NormalFamily",
     "PointFamily",
     "Share",

@@ -8,14 +8,15 @@ import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution, TorchDistributionMixin
 from torch import Tensor
-from torch.distributions import kl_divergence
 
-from pyrosparse.distributions import Slab
+from pyrosparse.distributions import Point, Slab
+from pyrosparse.distributions.complex_kl import squared_modulus
 from pyrosparse.errors import PriorError
 from pyrosparse.guides.dropout import DropoutFamily
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family, family_of, register_family
 from pyrosparse.guides.point import PointFamily
 from pyrosparse.guides.scale import Gate, HorseshoeScale, LogUniformScale, Scale
+from pyrosparse.layers import over_parts
 from pyrosparse.poutine import scaled
 from pyrosparse.priors import L0, GroupHorseshoe, GroupLogUniform, Prior
 from pyrosparse.priors.group import GroupPrior
@@ -80,10 +81,15 @@ class GroupFamily(Family):
     def elements(self) -> TorchDistribution:
         r"""Posterior of the single :math:`\tilde w`; behind a gate it counts while the gate is open."""
         base = self.weights.elements()
-        return Slab(base, self.scale.open()) if isinstance(self.scale, Gate) else base
+        if not isinstance(self.scale, Gate):
+            return base
+        presence = self.scale.open()
+        # points have one entry a number, Gaussians one a weight
+        return Slab(base, over_parts(presence, base.value) if isinstance(base, Point) else presence)
 
     def distribution(self) -> TorchDistributionMixin:  # noqa: D102
-        return self.elements().to_event(self.weights.loc.dim())
+        q = self.elements()
+        return q.to_event(len(q.batch_shape))
 
     def forward(self) -> Tensor:  # noqa: D102
         if isinstance(self.weights, DropoutFamily):
@@ -94,21 +100,26 @@ class GroupFamily(Family):
 
     def kl(self) -> Tensor:  # noqa: D102
         q = self.distribution()
-        return self.scale.kl(q.event_shape) + kl_divergence(q, self.prior.distribution(q.event_shape))
+        return self.scale.kl(q.event_shape) + super().kl()
 
     def relevance(self) -> Tensor:  # noqa: D102
         of_group = self.scale.relevance() if self.criterion is Criterion.SCALE else self._information()
-        of_group = of_group.expand(self.weights.loc.shape)
         of_weight = self.weights.relevance()
+        of_group = of_group.expand(of_weight.shape)
         if self.decides:
             return torch.minimum(of_group, of_weight)
         return of_group.masked_fill(of_weight == -torch.inf, -torch.inf)
 
     def _information(self) -> Tensor:
-        r"""Log of :math:`\sum_{w \in g} \tfrac12 \log(1 + \mu_w^2/\sigma_w^2)` over 2 nats, less the threshold 3."""
-        mean = self.scale.expected() * self.weights.mean()
-        ratio = mean.square() / self.std().square().clamp_min(1e-30)
-        nats = 0.5 * torch.log1p(ratio)
+        r"""Log of :math:`\sum_{w \in g} \tfrac12 \log(1 + \mu_w^2/\sigma_w^2)` over 2 nats, less the threshold 3.
+
+        A complex weight counts twice: :math:`\log(1 + |\mu_w|^2/\sigma_w^2)`.
+        """
+        w_tilde = self.weights.mean()
+        mean, variance = (over_parts(self.scale.expected(), w_tilde) * w_tilde).square(), self.std().square()
+        if self.parts == 2:
+            mean, variance = mean.sum(-1), variance.sum(-1)
+        nats = 0.5 * self.parts * torch.log1p(mean / variance.clamp_min(1e-30))
         if self.axis is not None:
             nats = nats.sum([i for i in range(nats.dim()) if i != self.axis], keepdim=True)
         return (nats / INFORMATION).log() - DEFAULT_THRESHOLD
@@ -121,20 +132,22 @@ class GroupFamily(Family):
         return self.scale.open().detach() * left
 
     def mean(self) -> Tensor:  # noqa: D102
-        return self.scale.mean() * self.weights.mean()
+        mean = self.weights.mean()
+        return over_parts(self.scale.mean(), mean) * mean
 
     def std(self) -> Tensor:  # noqa: D102
         mean, second = self.weights.mean().square(), self.weights.std().square()
-        z, var_z = self.scale.expected().square(), self.scale.variance()
+        z, var_z = (over_parts(moment, mean) for moment in (self.scale.expected().square(), self.scale.variance()))
         return (z * second + var_z * mean + var_z * second).sqrt()
 
     @torch.no_grad()
     def draws(self, count: int, at: Tensor) -> Tensor:  # noqa: D102
         posteriors = self.scale.posteriors()
         z = self.scale.compose({name: q.sample((count,)) for name, q in posteriors.items()})
-        shape = self.weights.loc.shape
+        shape = self.weights.relevance().shape
         group = at if self.axis is None else torch.unravel_index(at, shape)[self.axis]
-        return z.reshape(count, -1)[:, group] * self.weights.draws(count, at)
+        w_tilde = self.weights.draws(count, at)
+        return over_parts(z.reshape(count, -1)[:, group], w_tilde) * w_tilde
 
     def freeze(self, keep: Tensor) -> None:  # noqa: D102
         self.weights.freeze(keep)
@@ -146,8 +159,11 @@ class GroupFamily(Family):
         return tensors if self.scale.frozen is None else tensors | {"scale.frozen": self.scale.frozen}
 
 
-def _group_size(weight: Tensor, axis: int | None) -> Tensor:
+def _group_size(weight: Tensor, prior: GroupPrior) -> Tensor:
     """Root of the mean square of each group's weights, where its scale starts; never 0."""
+    axis = prior.axis
+    if prior.parts == 2:
+        weight = squared_modulus(weight).sqrt()
     if axis is None:
         return torch.ones_like(weight)
     others = [i for i in range(weight.dim()) if i != axis]
@@ -173,9 +189,9 @@ def _gaussian(site: str, prior: GroupPrior, weight: Tensor, log_var: float) -> D
 def _normal(site: str, prior: Prior, weight: Tensor, log_var: float) -> GroupFamily:
     """Scales that start at the size of their groups, over weights of unit size."""
     assert isinstance(prior, GroupPrior)
-    size = _group_size(weight, prior.axis)
+    size = _group_size(weight, prior)
     made = LogUniformScale if isinstance(prior, GroupLogUniform) else HorseshoeScale
-    weights = _gaussian(site, prior, weight / size, log_var)
+    weights = _gaussian(site, prior, weight / over_parts(size, weight), log_var)
     return GroupFamily(site, prior, made(site, prior, size), weights)  # type: ignore[arg-type]
 
 
@@ -188,4 +204,4 @@ def _gated(site: str, prior: Prior, weight: Tensor, log_var: float) -> GroupFami
         weights = PointFamily(site, prior, weight)
     else:
         weights = _gaussian(site, prior, weight, log_var)
-    return GroupFamily(site, prior, Gate(site, prior, _group_size(weight, prior.axis), weights), weights)
+    return GroupFamily(site, prior, Gate(site, prior, _group_size(weight, prior), weights), weights)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pyrosparse.distributions import Point
 from pyrosparse.guides.family import Family, load_mask
+from pyrosparse.layers import over_parts
 from pyrosparse.priors import Prior
 
 __all__ = ["PointFamily"]
@@ -35,14 +36,15 @@ class PointFamily(Family):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def elements(self) -> Point:
-        """Posterior of the single weights; batch shape that of the weight."""
-        return Point(self.loc if self.frozen is None else torch.where(self.frozen, self.loc, 0.0))
+        """Posterior of the single numbers; batch shape that of the parameter."""
+        return Point(self.loc if self.frozen is None else torch.where(over_parts(self.frozen, self.loc), self.loc, 0.0))
 
     def distribution(self) -> TorchDistributionMixin:  # noqa: D102
         return self.elements().to_event(self.loc.dim())
 
     def relevance(self) -> Tensor:  # noqa: D102
-        relevance = torch.full_like(self.loc, torch.inf, requires_grad=False)
+        weights = self.loc if self.parts == 1 else self.loc[..., 0]
+        relevance = torch.full_like(weights, torch.inf, requires_grad=False)
         return relevance if self.frozen is None else relevance.masked_fill(~self.frozen, -torch.inf)
 
     def mean(self) -> Tensor:  # noqa: D102

@@ -145,7 +145,7 @@ class Slab(TorchDistribution):
     def __init__(self, base: TorchDistribution, presence: Tensor, *, validate_args: bool | None = None) -> None:
         self.base_dist, self.presence = base, presence.expand(base.batch_shape)
         self.gates = presence  # one for each group
-        super().__init__(base.batch_shape, validate_args=validate_args)
+        super().__init__(base.batch_shape, base.event_shape, validate_args=validate_args)
 
     def __repr__(self) -> str:
         return f"Slab({self.base_dist!r})"
@@ -171,7 +171,7 @@ class Slab(TorchDistribution):
         new = self._get_checked_instance(Slab, _instance)
         new.base_dist = self.base_dist.expand(torch.Size(batch_shape))
         new.presence = new.gates = self.presence.expand(new.base_dist.batch_shape)
-        super(Slab, new).__init__(new.base_dist.batch_shape, validate_args=False)
+        super(Slab, new).__init__(new.base_dist.batch_shape, new.base_dist.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
 

@@ -70,6 +70,11 @@ def _(distribution: torch.distributions.Independent) -> tuple[Tensor, ...] | Non
     return complex_moments(distribution.base_dist)
 
 
+@complex_moments.register
+def _(distribution: Slab) -> tuple[Tensor, ...] | None:
+    return complex_moments(distribution.base_dist)
+
+
 class LocalReparamMessenger(Messenger):
     """Give every latent Gaussian site an undrawn weight; see :func:`local_reparam`."""
 

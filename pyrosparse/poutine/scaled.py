@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyrosparse.poutine.undrawn import METADATA, PRODUCTS, TRANSPOSES, Undrawn, add_noise
+from pyrosparse.nn.complex_forms import as_complex
+from pyrosparse.poutine.undrawn import METADATA, PRODUCTS, TRANSPOSES, Undrawn
 
 __all__ = ["Scaled", "UndrawnScale", "scaled"]
 
@@ -139,6 +140,9 @@ class Scaled(torch.Tensor):
         if func in METADATA:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
+        if func is torch.view_as_complex:  # a complex layer sees its pairs as numbers
+            pairs = args[0]
+            return Scaled(pairs.z, as_complex(pairs.weight), pairs.axis)
         if func in _LAYERS and isinstance(args[1] if len(args) > 1 else kwargs.get("weight"), Scaled):
             return _layer(func, args, kwargs)
         if func in TRANSPOSES and _turns(*args, **kwargs):
@@ -161,7 +165,10 @@ def scaled(z: Tensor, weight: Tensor, axis: int | None) -> Tensor:
     if isinstance(z, UndrawnScale) and axis is not None:
         return Scaled(z, weight, axis)
     z = z.draw() if isinstance(z, UndrawnScale) else z
-    z = z.reshape(weight.shape) if axis is None else _along(z, axis, weight.dim())
+    if axis is not None:
+        z = _along(z, axis, weight.dim())
+    else:  # one for each number, or for both parts of complex ones
+        z = z.reshape(weight.shape) if z.numel() == weight.numel() else z.unsqueeze(-1)
     return weight.times(z) if isinstance(weight, Undrawn) else z * weight
 
 
@@ -185,11 +192,10 @@ def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[s
         return func(x * z, w.weight, bias, *args[3:], **rest)
     groups_of_outputs = w.weight
     if isinstance(groups_of_outputs, Undrawn):
-        moments = groups_of_outputs._use()
+        moments = groups_of_outputs.through(func, x, args[3:], rest)
         if moments is not None:
-            mean = func(x, moments[0], None, *args[3:], **rest) * z
-            variance = func(x * x, moments[1], None, *args[3:], **rest) * (z * z)
-            return add_noise(_plus(mean, bias, channels), variance)
+            mean, *spread = moments
+            return groups_of_outputs.noisy(_plus(mean * z, bias, channels), *(s * (z * z) for s in spread))
         groups_of_outputs = groups_of_outputs.draw()
     return _plus(func(x, groups_of_outputs, None, *args[3:], **rest) * z, bias, channels)
 

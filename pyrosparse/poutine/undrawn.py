@@ -135,6 +135,20 @@ class Undrawn(torch.Tensor):
             )
         return self.moments
 
+    def through(
+        self, func: Callable[..., Tensor], x: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Tensor, ...] | None:
+        """Moments of ``func(x, weight, None, *args, **kwargs)`` for :meth:`noisy`; None once there is a real draw."""
+        moments = self._use()
+        if moments is None:
+            return None
+        mean, variance = moments
+        return func(x, mean, None, *args, **kwargs), func(x * x, variance, None, *args, **kwargs)
+
+    def noisy(self, mean: Tensor, *spread: Tensor) -> Tensor:
+        """Draw outputs of these moments."""
+        return add_noise(mean, *spread)
+
     def times(self, z: Tensor) -> Undrawn | Tensor:
         """Multiply by a real tensor that broadcasts to the weight's shape: a weight that is still undrawn."""
         if self.drawn:

@@ -103,6 +103,23 @@ class UndrawnComplex(Undrawn):
     def __init__(self, *moments: Tensor, sampler: Callable[[], Tensor], site: str) -> None:
         pass  # everything happens in __new__, as torch's tensor subclasses do it
 
+    def through(  # noqa: D102
+        self, func: Callable[..., Tensor], x: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Tensor, ...] | None:
+        moments = self._use()
+        if moments is None:
+            return None
+        mean, variance, *relation = moments
+        form = FORMS[func]
+        return (
+            form(x, mean, None, *args, **kwargs),
+            func(_SquaredModulus.apply(x), variance, None, *args, **kwargs),
+            *(form(x * x, r, None, *args, **kwargs) for r in relation),
+        )
+
+    def noisy(self, mean: Tensor, *spread: Tensor) -> Tensor:  # noqa: D102
+        return _noisy(mean, *(*spread, None)[:2])  # type: ignore[arg-type]
+
     def times(self, z: Tensor) -> Undrawn | Tensor:
         """Multiply by a real tensor that broadcasts to the weight's shape: a weight that is still undrawn."""
         return z * self.draw() if self.drawn else self._multiplied(z, z * z)

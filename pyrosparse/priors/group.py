@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from pyrosparse import distributions as dist
 from pyrosparse.errors import PriorError
-from pyrosparse.layers import Site, axes
+from pyrosparse.layers import LINEAR_LAYERS, Site, axes, parts_of
 from pyrosparse.poutine.scaled import scaled
 from pyrosparse.priors.prior import Prior
-from pyrosparse.priors.weight import ARD, LogUniform, is_positive
+from pyrosparse.priors.weight import ARD, ComplexARD, LogUniform, is_positive
 from pyrosparse.text import nearest
 
 __all__ = ["L0", "GroupHorseshoe", "GroupLogUniform", "GroupPrior", "Groups", "horseshoe", "scale_name"]
@@ -48,8 +48,11 @@ def scale_name(site: str) -> str:
 class GroupPrior(Prior):
     r"""Prior of a weight :math:`w = z \cdot \tilde w` with one scale z a group.
 
-    :param individual: prior of :math:`\tilde w`; None for N(0, 1), with which the scales alone decide what is
-        kept. With :class:`LogUniform` or :class:`ARD` a weight is kept if its group and itself are.
+    On a complex layer z is real all the same, and :math:`\tilde w` complex.
+
+    :param individual: prior of :math:`\tilde w`; None for N(0, 1) or CN(0, 1), with which the scales alone decide what
+        is kept. With :class:`LogUniform` or :class:`ARD` (of complex layers :class:`ComplexLogUniform` or
+        :class:`ComplexARD`) a weight is kept if its group and itself are.
     :param groups: a value of :class:`Groups`; may differ from layer to layer (``SparseModel(priors=…)``).
     :param per_example: under local reparameterisation, draw z for each example of a batch; False: one draw a batch.
     :raises PriorError: for another value, with the nearest one.
@@ -70,6 +73,7 @@ class GroupPrior(Prior):
             )
         self.groups = Groups(groups)
         self.decides = individual is not None
+        # for complex layers ComplexARD(1.0): known once `at` has seen the layer
         self.individual: Prior = ARD(1.0) if individual is None else individual
         self.per_example = per_example
         self.axis = None
@@ -78,13 +82,18 @@ class GroupPrior(Prior):
         copy = super().at(site, module)
         out_axis, in_axis = axes(module)
         along = {Groups.INPUT: in_axis, Groups.OUTPUT: out_axis, Groups.WEIGHT: None}
-        along[Groups.AUTO] = in_axis if isinstance(module, nn.Linear) else out_axis
+        along[Groups.AUTO] = in_axis if isinstance(module, LINEAR_LAYERS) else out_axis
         copy.axis = along[copy.groups]
+        if parts_of(module) == 2:
+            copy.parts = 2
+            if not copy.decides:
+                copy.individual = ComplexARD(1.0)
         return copy
 
     def check(self, layer: str, module: nn.Module) -> None:  # noqa: D102
-        super().check(layer, module)
-        self.individual.check(layer, module)
+        self.check_numbers(layer, module)
+        if self.decides:
+            self.individual.check(layer, module)
         if getattr(module, "groups", 1) == 1:
             return
         transposed = axes(module)[0] == 1
@@ -202,7 +211,7 @@ class L0(GroupPrior):
     :math:`\tfrac12` ``weight_decay`` · w̃², as the authors have it; with ``slab="normal"`` they have the posterior
     N(μ, σ²) and the prior N(0, 1): the fully Bayesian treatment, which the authors leave as future work.
 
-    :param penalty: λ ≥ 0, nats for each weight behind an open gate.
+    :param penalty: λ ≥ 0, nats for each weight behind an open gate; a complex one counts as two numbers.
     :param weight_decay: precision of point weights, ≥ 0.
     :param slab: ``"point"`` or ``"normal"``.
     :param drop_rate: share of shut gates that the posterior starts with; the authors take 0.2 for inputs and 0.5 for
@@ -245,14 +254,15 @@ class L0(GroupPrior):
 
     def scale(self, name: str, shape: torch.Size) -> Tensor:  # noqa: D102
         gates = self.count(shape)
-        size = shape.numel() / max(1, gates.numel())
+        size = self.parts * shape.numel() / max(1, gates.numel())
         prior = dist.L0Prior(self._unit * (self.penalty * size)).expand(gates)
         return pyro.sample(name, prior.to_event(len(gates)))
 
     def distribution(self, shape: torch.Size) -> TorchDistributionMixin:  # noqa: D102
         if self.slab == "normal":
             return self.individual.distribution(shape)
-        return dist.WeightDecay(self._unit * self.weight_decay).expand(shape).to_event(len(shape))
+        numbers = shape if self.parts == 1 else torch.Size([*shape, 2])
+        return dist.WeightDecay(self._unit * self.weight_decay).expand(numbers).to_event(len(numbers))
 
     def sample(self, site: str, shape: torch.Size) -> Tensor:  # noqa: D102
         z = self.scale(scale_name(site), shape)

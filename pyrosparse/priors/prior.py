@@ -23,7 +23,7 @@ class Prior(nn.Module, ABC):
     A prior is a module, so that one with parameters to learn is trained and moved with its model.
     """
 
-    parts: ClassVar[int] = 1
+    parts: int = 1
     """Numbers of one weight: 1, or 2 for priors of complex weights."""
 
     counterpart: ClassVar[str] = ""
@@ -55,16 +55,24 @@ class Prior(nn.Module, ABC):
         :raises PriorError: naming the layer; the base class serves floating-point weights, of the layers of
             :mod:`pyrosparse.nn` if it is a prior of complex weights, and else real ones.
         """
-        name, weight, complex_layer = type(self).__name__, module.weight, parts_of(module) == 2
+        name, complex_layer = type(self).__name__, parts_of(module) == 2
         if complex_layer != (self.parts == 2):
             other = f"use priors.{self.counterpart}" if self.counterpart else "give it another prior"
             raise PriorError(
                 f"prior {name} on layer {layer!r}: it serves {'complex' if self.parts == 2 else 'real'} weights, and "
                 f"those of {type(module).__name__} are {'complex' if complex_layer else 'real'}; {other}"
             )
+        self.check_numbers(layer, module)
+
+    def check_numbers(self, layer: str, module: nn.Module) -> None:
+        """Refuse a layer whose parameters are no floating-point numbers.
+
+        :raises PriorError: naming the layer.
+        """
+        weight = module.weight
         if not isinstance(weight, Tensor) or not weight.is_floating_point():
             kind = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
             raise PriorError(
-                f"prior {name} on layer {layer!r}: it serves real floating-point weights, and this one "
+                f"prior {type(self).__name__} on layer {layer!r}: it serves real floating-point weights, and this one "
                 f"is {kind}; exclude the layer or give it another prior"
             )

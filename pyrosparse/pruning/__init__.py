@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pyrosparse.pruning.baselines import l1_prune, magnitude_prune
 from pyrosparse.pruning.fine_tune import fine_tune
 from pyrosparse.pruning.prune import prune
 from pyrosparse.pruning.pruned import Candidate, LayerReport, Pruned, PruneReport
 
-__all__ = ["Candidate", "LayerReport", "PruneReport", "Pruned", "fine_tune", "prune"]
+__all__ = ["Candidate", "LayerReport", "PruneReport", "Pruned", "fine_tune", "l1_prune", "magnitude_prune", "prune"]

@@ -7,12 +7,13 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from pyrosparse.distributions.complex_kl import squared_modulus
 from pyrosparse.errors import ConfigError, NetworkError, PruneError
 from pyrosparse.infer.check import check_data
 from pyrosparse.infer.evaluate import Batches
 from pyrosparse.infer.optimizer import adam
 from pyrosparse.infer.train import descend
-from pyrosparse.layers import axes, sparse_layers
+from pyrosparse.layers import axes, everything, over_parts, parts_of, sparse_layers
 from pyrosparse.likelihoods import Categorical, Likelihood
 from pyrosparse.reconstruction.low_rank import factorise
 from pyrosparse.reconstruction.path import at_boundary
@@ -36,7 +37,7 @@ def magnitude(
     """Set the smallest weights to zero, train the others, and again (Han et al., 2015).
 
     After round k of n a share density^(k/n) of all weights is kept: those of the largest absolute value in units of
-    their layer's root mean square. Biases and normalisations stay.
+    their layer's root mean square, of complex ones those of the largest modulus. Biases and normalisations stay.
 
     :param network: left as it is.
     :param loader: yields ``(x, y)`` to train on.
@@ -59,15 +60,16 @@ def magnitude(
         raise NetworkError("the network has no linear layer and no convolution: there is nothing to prune")
     model = deepcopy(likelihood) if likelihood is not None else Categorical(num_data=1)
     check_data(small, model, loader, device=next(small.parameters()).device)
-    alive = {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
+    parts = {name: parts_of(small.get_submodule(name)) for name in weights}
+    alive = {name: everything(small.get_submodule(name)) for name in weights}
 
     @torch.no_grad()
     def mask() -> None:
         for name, weight in weights.items():
-            weight.mul_(alive[name])
+            weight.mul_(over_parts(alive[name], weight))
 
     for k in range(1, rounds + 1):
-        alive.update(_largest(weights, density ** (k / rounds)))
+        alive.update(_largest(weights, parts, density ** (k / rounds)))
         mask()
         descend(
             small,
@@ -120,9 +122,10 @@ _MOST = 1 - 1e-9
 
 
 @torch.no_grad()
-def _largest(weights: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+def _largest(weights: dict[str, Tensor], parts: dict[str, int], share: float) -> dict[str, Tensor]:
     """Which weights are among the largest of all, each in units of its layer's root mean square."""
-    relative = {name: w.abs() / w.square().mean().sqrt().clamp(min=1e-30) for name, w in weights.items()}
+    sizes = {name: w.abs() if parts[name] == 1 else squared_modulus(w).sqrt() for name, w in weights.items()}
+    relative = {name: size / size.square().mean().sqrt().clamp(min=1e-30) for name, size in sizes.items()}
     everything = torch.cat([r.flatten() for r in relative.values()])
     count = max(1, round(share * everything.numel()))
     least = everything.kthvalue(everything.numel() - count + 1).values
@@ -134,6 +137,6 @@ def _row(name: str, layer: nn.Module, alive: Tensor) -> Row:
     used_out, used_in = (alive.movedim(axis, 0).flatten(1).any(1) for axis in (outs, ins))
     kept, total = int(alive.sum()), alive.numel()
     before = own_bytes(layer)
-    after = before - 4 * (total - kept) + index_bytes(kept, total)
+    after = before - 4 * parts_of(layer) * (total - kept) + index_bytes(kept, total)
     counts = (used_in.numel(), int(used_in.sum()), used_out.numel(), int(used_out.sum()))
     return Row(name, *counts, 0.0, 0.0, 0.0, float("nan"), before / 1024, after / 1024)

@@ -1,0 +1,143 @@
+"""What posteriors are compared with: pruning by size, and an ℓ1 penalty on sizes; of complex weights, on moduli."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from pyrosparse.errors import ConfigError
+from pyrosparse.guides.magnitude import Magnitude
+from pyrosparse.infer.check import check_data
+from pyrosparse.infer.evaluate import Batches
+from pyrosparse.infer.schedules import Schedule
+from pyrosparse.infer.train import descend
+from pyrosparse.layers import over_parts, parts_of, sparse_layers
+from pyrosparse.likelihoods import Categorical, Likelihood
+from pyrosparse.model import SparseModel
+from pyrosparse.priors import ARD, ComplexARD
+from pyrosparse.pruning.prune import prune
+from pyrosparse.pruning.pruned import Pruned
+
+__all__ = ["l1_prune", "magnitude_prune"]
+
+MOMENTUM = 0.9
+
+
+def magnitude_prune(
+    network: nn.Module,
+    example: Tensor,
+    *,
+    density: float,
+    likelihood: Likelihood | None = None,
+    val_loader: Batches | None = None,
+) -> Pruned:
+    """Keep the largest weights, in units of their layer's root mean square; of complex ones those of largest modulus.
+
+    Units that die are removed as in :func:`pyrosparse.prune`, and the result goes into the same stations: fine-tuning,
+    files, export. There is no posterior, so that a file holds its weights exactly.
+
+    :param network: left as it is.
+    :param example: a batch of inputs.
+    :param density: share of the weights of all layers that is kept.
+    :param likelihood: labels with logits when None.
+    :param val_loader: validation data, for the report.
+    :raises ConfigError: for a density that is no share.
+    """
+    if not 0 < density <= 1:
+        raise ConfigError(f"magnitude_prune: density is {density}; give the share of weights that stays, above 0")
+    model, guide = _as_points(network, likelihood)
+    relevance = _relevance(guide)
+    count = max(1, round(density * len(relevance)))
+    least = float(relevance.kthvalue(len(relevance) - count + 1).values)
+    return _pruned(model, guide, example, -least, val_loader)
+
+
+def l1_prune(
+    network: nn.Module,
+    loader: Batches,
+    *,
+    penalty: float,
+    epochs: int,
+    lr: float = 1e-2,
+    lr_schedule: Schedule | None = None,
+    likelihood: Likelihood | None = None,
+    val_loader: Batches | None = None,
+    progress: bool = True,
+) -> Pruned:
+    r"""Train with an ℓ1 penalty on the size of each weight, and cut what has become 0.
+
+    .. math:: -\tfrac1N \log p(D|w) + \lambda \sum_w |w|
+
+    where :math:`|w|` is the modulus of complex weights: both parts become 0 together. After each step of gradient
+    descent with momentum every size is shrunk by the proximal step of the penalty, so that zeros are exact. (Adam's
+    steps have a scale of their own for each number, and would end elsewhere.)
+
+    :param network: left as it is.
+    :param loader: yields ``(x, y)``.
+    :param penalty: λ, nats an example and unit of size.
+    :param epochs: passes over the data.
+    :param lr: learning rate.
+    :param lr_schedule: factor on it by the progress of the run; constant when None.
+    :param likelihood: labels with logits when None; left as it is.
+    :param val_loader: validation data, for the report.
+    :param progress: whether to show a bar.
+    :raises ConfigError: for a negative penalty.
+    """
+    if not penalty >= 0:
+        raise ConfigError(f"l1_prune: penalty is {penalty}; give a number of at least 0")
+    trained = deepcopy(network)
+    chosen = deepcopy(likelihood) if likelihood is not None else Categorical(num_data=1)
+    example = check_data(trained, chosen, loader, device=next(trained.parameters()).device)
+    layers = sparse_layers(trained).values()
+    parameters = [p for p in (*trained.parameters(), *chosen.parameters()) if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=lr, momentum=MOMENTUM)
+
+    @torch.no_grad()
+    def shrink() -> None:
+        step = penalty * optimizer.param_groups[0]["lr"] / (1.0 - MOMENTUM)
+        for layer in layers:
+            assert isinstance(layer.weight, Tensor)
+            weight = layer.weight
+            size = weight.abs() if parts_of(layer) == 1 else weight.square().sum(-1).sqrt()
+            weight.mul_(over_parts((1.0 - step / size.clamp_min(1e-30)).clamp_min(0.0), weight))
+
+    descend(
+        trained,
+        lambda x, y: -chosen.log_prob(trained(x), y).mean(),
+        optimizer,
+        loader,
+        epochs=epochs,
+        lr_schedule=lr_schedule,
+        after_step=shrink,
+        metric=chosen.metric,
+        label="ℓ1",
+        progress=progress,
+    )
+    model, guide = _as_points(trained.eval(), chosen)
+    relevance = _relevance(guide)
+    return _pruned(model, guide, example, -float(relevance[relevance.isfinite()].min()), val_loader)
+
+
+def _relevance(guide: Magnitude) -> Tensor:
+    """Relevance of all weights, in double precision, so that a threshold is met exactly."""
+    return torch.cat([f.relevance().flatten().double().cpu() for f in guide.families.values()])
+
+
+def _as_points(network: nn.Module, likelihood: Likelihood | None) -> tuple[SparseModel, Magnitude]:
+    """Wrap a network for pruning; its priors are not asked for anything."""
+    layers = sparse_layers(network)
+    complex_ones = {name: ComplexARD() for name, layer in layers.items() if parts_of(layer) == 2}
+    chosen = likelihood if likelihood is not None else Categorical(num_data=1)
+    model = SparseModel(network, ARD(), chosen, include=list(layers), priors=complex_ones)
+    return model, Magnitude(model)
+
+
+def _pruned(
+    model: SparseModel, guide: Magnitude, example: Tensor, threshold: float, val_loader: Batches | None
+) -> Pruned:
+    model.remember(example)
+    # a point has no deviation to round by
+    return replace(prune(model, guide, threshold=threshold, example=example, val_loader=val_loader), sigma={})
