@@ -80,4 +80,4 @@ def _of_weights(numbers: NDArray[np.bool_], parts: tuple[int, ...]) -> NDArray[n
 
 def _mask(levels: Ints, parts: tuple[int, ...]) -> NDArray[np.int32]:
     """What the coder of the mask sees: the integers themselves, or which complex weights are not zero."""
-    return np.asarray(levels.any(axis=-1) if parts else levels).astype(np.int32)
+    return np.asarray(levels.any(axis=-1) if parts else levels, dtype=np.int32)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyrosparse.nn.complex_forms import as_complex
-from pyrosparse.poutine.undrawn import METADATA, PRODUCTS, TRANSPOSES, Undrawn
+from pyrosparse.poutine.undrawn import METADATA, PRODUCTS, TRANSPOSES, Undrawn, layer_arguments
 
 __all__ = ["Scaled", "UndrawnScale", "scaled"]
 
@@ -179,9 +179,7 @@ def _along(z: Tensor, axis: int, dims: int) -> Tensor:
 
 def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """``func(input, weight, bias, …)`` with scales of its inputs or of its outputs, one draw for each example."""
-    names = ("input", "weight", "bias")
-    given = dict(zip(names, args, strict=False)) | {k: v for k, v in kwargs.items() if k in names}
-    rest = {k: v for k, v in kwargs.items() if k not in names}
+    given, others, rest = layer_arguments(args, kwargs)
     x, w, bias = given["input"], given["weight"], given.get("bias")
     x = x.draw() if isinstance(x, Undrawn | Scaled) else x
     bias = bias.draw() if isinstance(bias, Undrawn | Scaled) else bias
@@ -189,15 +187,15 @@ def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[s
     z = _for_examples(w.z, x, channels)
     on_inputs = w.axis == (0 if func in _TRANSPOSED else 1)
     if on_inputs:
-        return func(x * z, w.weight, bias, *args[3:], **rest)
+        return func(x * z, w.weight, bias, *others, **rest)
     groups_of_outputs = w.weight
     if isinstance(groups_of_outputs, Undrawn):
-        moments = groups_of_outputs.through(func, x, args[3:], rest)
+        moments = groups_of_outputs.through(func, x, others, rest)
         if moments is not None:
             mean, *spread = moments
             return groups_of_outputs.noisy(_plus(mean * z, bias, channels), *(s * (z * z) for s in spread))
         groups_of_outputs = groups_of_outputs.draw()
-    return _plus(func(x, groups_of_outputs, None, *args[3:], **rest) * z, bias, channels)
+    return _plus(func(x, groups_of_outputs, None, *others, **rest) * z, bias, channels)
 
 
 def _turns(w: Tensor, *axes: int, **named: int) -> bool:

@@ -23,6 +23,7 @@ __all__ = [
     "Undrawn",
     "add_noise",
     "getter",
+    "layer_arguments",
     "requires_grad",
     "transpose",
 ]
@@ -215,11 +216,17 @@ def _split_bias(bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     return bias, None
 
 
+def layer_arguments(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], names: tuple[str, ...] = ("input", "weight", "bias")
+) -> tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]:
+    """Arguments of a layer's function by name, then the positional ones after these, and the other keywords."""
+    given = dict(zip(names, args, strict=False)) | {k: v for k, v in kwargs.items() if k in names}
+    return given, args[len(names) :], {k: v for k, v in kwargs.items() if k not in names}
+
+
 def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``func(input, weight, bias, …)`` for linear layers and convolutions."""
-    names = ("input", "weight", "bias")
-    given = dict(zip(names, args, strict=False)) | {k: v for k, v in kwargs.items() if k in names}
-    rest = {k: v for k, v in kwargs.items() if k not in names}
+    given, others, rest = layer_arguments(args, kwargs)
     x, weight, bias = given["input"], given["weight"], given.get("bias")
     if isinstance(x, Undrawn):
         x = x.draw()
@@ -227,14 +234,14 @@ def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[s
     bias_mean, bias_variance = _split_bias(bias)
     if lazy is None:
         weight = weight.draw() if isinstance(weight, Undrawn) else weight
-        mean = func(x, weight, bias_mean, *args[3:], **rest)
+        mean = func(x, weight, bias_mean, *others, **rest)
         if bias_variance is None:
             return mean
-        variance = func(torch.zeros_like(x), torch.zeros_like(weight), bias_variance, *args[3:], **rest)
+        variance = func(torch.zeros_like(x), torch.zeros_like(weight), bias_variance, *others, **rest)
     else:
         mu, sigma2 = lazy
-        mean = func(x, mu, bias_mean, *args[3:], **rest)
-        variance = func(x * x, sigma2, bias_variance, *args[3:], **rest)
+        mean = func(x, mu, bias_mean, *others, **rest)
+        variance = func(x * x, sigma2, bias_variance, *others, **rest)
     return _Noise.apply(mean, variance)
 
 

@@ -19,6 +19,7 @@ from pyrosparse.poutine.undrawn import (
     VARIANCE_FLOOR,
     Undrawn,
     getter,
+    layer_arguments,
     requires_grad,
     transpose,
 )
@@ -177,8 +178,7 @@ def _moments(weight: Any) -> tuple[Tensor | None, ...]:
 def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``func(input, weight, bias, …)``; a bilinear layer has two inputs."""
     names = ("input1", "input2", "weight", "bias") if func is F.bilinear else ("input", "weight", "bias")
-    given = dict(zip(names, args, strict=False)) | {k: v for k, v in kwargs.items() if k in names}
-    rest, options = args[len(names) :], {k: v for k, v in kwargs.items() if k not in names}
+    given, rest, options = layer_arguments(args, kwargs, names)
     inputs = [x.draw() if isinstance(x, Undrawn) else x for x in (given[n] for n in names[:-2])]
     mu, sigma2, relation = _moments(given["weight"])
     bias_mu, bias_sigma2, bias_relation = _moments(given.get("bias"))

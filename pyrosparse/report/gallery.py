@@ -179,6 +179,8 @@ def posterior(run: Run) -> Html:
         "Each weight has a Normal posterior N(μ, σ²). A weight is kept when μ is large for its σ; "
         "one that is mostly noise around zero is not worth its bits."
     )
+    if any(s.complex_mean is not None for s in run.sites.values()):
+        lead += " Of complex weights, μ is the modulus of the mean and σ² the total variance."
     alive = [s for s in run.sites.values() if s.present.any()]
     if not alive:
         return section(title, lead, absent("No posterior can be drawn:", NO_POSTERIOR))

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pyrosparse.errors import DataError
-from pyrosparse.report import gallery, sections
+from pyrosparse.report import gallery, polar, sections
 from pyrosparse.report.figures import NONE, count, percent, size_of, times
 from pyrosparse.report.markup import Html, element, join
 from pyrosparse.report.read import Run, read_run
@@ -62,6 +62,7 @@ def render(run: Run) -> str:
             sections.file(run),
             gallery.tradeoff(run),
             gallery.live_weights(run),
+            polar.phases(run),
             gallery.posterior(run),
             gallery.histograms(run),
             gallery.history(run),

@@ -26,7 +26,8 @@ FILES = ("config.toml", "metrics.json", "history.jsonl", "posterior.safetensors"
 class SiteArrays:
     """The posterior of one site, weight by weight, in the original coordinates of its parameter.
 
-    Weights that were cut while fitting have mean 0, standard deviation 0 and relevance -inf.
+    Weights that were cut while fitting have mean 0, standard deviation 0 and relevance -inf. Of complex weights
+    ``mean`` is the modulus, ``std`` the root of the total variance, and ``complex_mean`` the mean itself.
     """
 
     site: str
@@ -34,6 +35,7 @@ class SiteArrays:
     std: NDArray[np.float64]
     relevance: NDArray[np.float64]
     keep: NDArray[np.bool_]
+    complex_mean: NDArray[np.complex128] | None = None
 
     @property
     def log_alpha(self) -> NDArray[np.float64]:
@@ -193,12 +195,18 @@ def _sites(path: Path, *, order: list[str]) -> dict[str, SiteArrays]:
         absent = [p for p in ("mean", "std", "relevance", "keep") if p not in arrays]
         if absent:
             raise CorruptFileError(f"{path}: site {name!r} lacks {', '.join(absent)}; run the pipeline again")
-        if len({a.shape for a in arrays.values()}) > 1:
+        mean, std = (np.asarray(arrays[part], dtype=np.float64) for part in ("mean", "std"))
+        complex_mean = None
+        if mean.shape == std.shape == (*arrays["relevance"].shape, 2):
+            complex_mean = mean[..., 0] + 1j * mean[..., 1]
+            mean, std = np.abs(complex_mean), np.sqrt((std**2).sum(-1))
+        if len({a.shape for a in (mean, std, arrays["relevance"], arrays["keep"])}) > 1:
             raise CorruptFileError(f"{path}: the arrays of site {name!r} differ in shape; run the pipeline again")
         sites[name] = SiteArrays(
             site=name,
-            mean=np.asarray(arrays["mean"], dtype=np.float64),
-            std=np.asarray(arrays["std"], dtype=np.float64),
+            mean=mean,
+            std=std,
+            complex_mean=complex_mean,
             relevance=np.asarray(arrays["relevance"], dtype=np.float64),
             keep=np.asarray(arrays["keep"], dtype=bool),
         )

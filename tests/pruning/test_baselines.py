@@ -62,7 +62,7 @@ def test_l1_makes_moduli_zero() -> None:
     network = ps.infer.train(dense(6, 10, 2), loader, epochs=5, lr=0.01, progress=False)
     free = l1_prune(network, loader, penalty=0.0, epochs=1, lr=0.01, progress=False)
     assert free.report.kept == free.report.total
-    small = l1_prune(network, loader, penalty=0.02, epochs=20, lr=0.01, val_loader=loader, progress=False)
+    small = l1_prune(network, loader, penalty=0.06, epochs=30, lr=0.01, val_loader=loader, progress=False)
     assert small.report.ratio > 2 and small.report.error is not None and small.report.error < 0.1
     for site in small.masks:
         assert bool(small.network.get_parameter(site).isfinite().all())

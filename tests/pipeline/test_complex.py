@@ -1,0 +1,25 @@
+"""A complex network through every stage of a run, by the names that a TOML file uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyrosparse as ps
+from pyrosparse import pipeline
+from pyrosparse.nn import ComplexLinear
+from tests.pipeline.runs import metrics, settings
+
+
+def test_from_the_file_of_settings_to_the_report(tmp_path: Path) -> None:
+    config = settings(
+        model={"name": "complex_dense", "args": {"inputs": 64, "hidden": 24}},
+        prior={"name": "GroupLogUniform", "args": {"individual": "ComplexARD"}, "layers": {"fc2": "ComplexLogUniform"}},
+    )
+    found = pipeline.run(config, tmp_path / "run")
+    numbers = 2 * (64 * 24 + 24 * 10)
+    assert found["summary"]["total"] == sum(layer["total"] for layer in found["layers"]) == numbers
+    assert found["agreement"]["file"] == 0 and found["agreement"].get("onnx", 0.0) < 1e-3
+    assert isinstance(ps.load(tmp_path / "run" / "network.psz").fc2, ComplexLinear)
+    assert "Phase and modulus" in (tmp_path / "run" / "report.html").read_text()
+    again = pipeline.prune_again(tmp_path / "run", threshold=0.0)
+    assert again["threshold"] == 0.0 and metrics(tmp_path / "run")["layers"][0]["parts"] == 2
