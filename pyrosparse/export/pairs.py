@@ -189,14 +189,13 @@ def _average(kind: type[nn.Module]) -> Form:
 
 
 def _largest(spatial: int) -> Form:
-    pool: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[spatial - 1]
+    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[spatial - 1]
 
     def form(m: Any, z: Pair) -> Pair:
         if m.return_indices:
             raise ExportError("pooling with return_indices has no form in real arithmetic")
         square = z.re * z.re + z.im * z.im
-        options = (m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, True)
-        _, where = pool(square, *options)
+        _, where = pool(square, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, return_indices=True)
         first = z.re.dim() - spatial
         return z.each(lambda x: x.flatten(first).gather(-1, where.flatten(first)).reshape(where.shape))
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyrosparse.nn.complex_forms import as_complex
-from pyrosparse.poutine.undrawn import METADATA, PRODUCTS, TRANSPOSES, Undrawn, layer_arguments
+from pyrosparse.poutine.dispatch import METADATA, layer_arguments
+from pyrosparse.poutine.undrawn import PRODUCTS, TRANSPOSES, Undrawn
 
 __all__ = ["Scaled", "UndrawnScale", "scaled"]
 

@@ -12,18 +12,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pyrosparse.errors import PyrosparseWarning
+from pyrosparse.poutine.dispatch import METADATA, getter, layer_arguments
 
 __all__ = [
     "LAYERS",
-    "METADATA",
     "PRODUCTS",
     "TRANSPOSES",
     "VARIANCE_FLOOR",
     "Handler",
     "Undrawn",
     "add_noise",
-    "getter",
-    "layer_arguments",
     "requires_grad",
     "transpose",
 ]
@@ -216,14 +214,6 @@ def _split_bias(bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     return bias, None
 
 
-def layer_arguments(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], names: tuple[str, ...] = ("input", "weight", "bias")
-) -> tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]:
-    """Arguments of a layer's function by name, then the positional ones after these, and the other keywords."""
-    given = dict(zip(names, args, strict=False)) | {k: v for k, v in kwargs.items() if k in names}
-    return given, args[len(names) :], {k: v for k, v in kwargs.items() if k not in names}
-
-
 def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """``func(input, weight, bias, …)`` for linear layers and convolutions."""
     given, others, rest = layer_arguments(args, kwargs)
@@ -278,11 +268,6 @@ def requires_grad(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappi
     return any(moment.requires_grad for moment in args[0].moments)
 
 
-def getter(attribute: str) -> Any:
-    """Name under which ``__torch_function__`` hears of an attribute."""
-    return getattr(Tensor, attribute).__get__
-
-
 LAYERS = (
     F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
 )  # fmt: skip
@@ -295,26 +280,4 @@ Undrawn._handlers = {
     **dict.fromkeys(PRODUCTS, _matmul),
     Tensor.__rmatmul__: _reflected_matmul,
     **dict.fromkeys(TRANSPOSES, transpose),
-}
-
-_ATTRIBUTES = (
-    "device", "dtype", "is_cuda", "is_meta", "is_nested", "is_quantized", "is_sparse", "itemsize", "layout",
-    "nbytes", "ndim", "shape",
-)  # fmt: skip
-
-METADATA: set[Any] = {
-    *map(getter, _ATTRIBUTES),
-    Tensor.element_size,
-    Tensor.is_signed,
-    Tensor.__hash__,
-    Tensor.size,
-    Tensor.dim,
-    Tensor.numel,
-    Tensor.nelement,
-    Tensor.is_complex,
-    Tensor.is_floating_point,
-    torch.is_complex,
-    torch.is_floating_point,
-    torch.numel,
-    Tensor.__len__,
 }
