@@ -109,7 +109,7 @@ def _checksum(tensors: Iterable[Tensor]) -> str:
     total = 0
     for tensor in tensors:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        total = zlib.crc32(flat.view(torch.uint8).numpy(), total)
+        total = zlib.crc32(flat.view(torch.uint8).numpy().data, total)
     return f"{total:08x}"
 
 
