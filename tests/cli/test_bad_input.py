@@ -124,7 +124,7 @@ def test_weights_that_do_not_fit_the_network(refused: Refuse, tmp_path: Path) ->
     save_file({"fc1.weight": torch.zeros(3, 4)}, tmp_path / "w.safetensors")
     assert "does not fit the network" in refused("[pretrain]\nweights='w.safetensors'")
     (tmp_path / "w.safetensors").write_bytes(b"no tensors")
-    assert "does not fit the network" in refused("[pretrain]\nweights='w.safetensors'")
+    assert "not a whole safetensors file" in refused("[pretrain]\nweights='w.safetensors'")
 
 
 def test_shifts_need_images(refused: Refuse, tmp_path: Path) -> None:
