@@ -111,11 +111,7 @@ class _Constant(fx.Interpreter):
 
 
 def find_flow(
-    network: nn.Module,
-    input_shape: torch.Size,
-    layers: Collection[str] | None = None,
-    *,
-    complex_input: bool = False,
+    network: nn.Module, input_shape: torch.Size, layers: Collection[str] | None = None, *, complex_input: bool = False
 ) -> Flow:
     """Follow the units of a network through activations, pooling, normalisation, flattening, sums and concatenations.
 
