@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from pyrosparse import report
 from pyrosparse.errors import CorruptFileError
+from pyrosparse.report import write
 from pyrosparse.report.polar import MOST, polar
 from pyrosparse.report.read import read_run
 
@@ -44,10 +44,10 @@ def test_moduli_stand_for_complex_weights(make_run: Callable[..., Path]) -> None
     name, site = next((n, s) for n, s in run.sites.items() if s.complex_mean is not None)
     np.testing.assert_allclose(site.mean, np.abs(before[name].mean), rtol=1e-6)
     np.testing.assert_allclose(site.std, before[name].std, rtol=1e-6)
-    report.write(folder)
+    write(folder)
     page = (folder / "report.html").read_text()
     assert page.count("Phase and modulus of") == 1 and "modulus of the mean" in page
-    report.write(make_run())
+    write(make_run())
     tensors = load_file(folder / "posterior.safetensors")
     tensors[f"{name}/mean"] = tensors[f"{name}/mean"][..., :1].copy()
     save_file(tensors, folder / "posterior.safetensors")
