@@ -71,15 +71,16 @@ def factorise(
         rank, rest = _split(small, name, layer, moments[name][0] if name in moments else None, error)
         row = before.get(name) or _untouched(name, layer)
         kib = own_bytes(small.get_submodule(name)) / 1024
-        # Y − A X = (Y − M X) + (M − A) X, whose parts are uncorrelated after least squares
-        rows.append(replace(row, rank=rank, kib=kib, error=row.error + rest))
+        # Y − A X = (Y − M X) + (M − A) X, uncorrelated after least squares; the second part is relative to E‖M X‖²
+        rows.append(replace(row, rank=rank, kib=kib, error=row.error + (1.0 - row.error) * rest))
     rows += [row for name, row in before.items() if name not in names]
     if report is None:
         method = "low rank of the weights alone" if loader is None else "low rank"
         return small, ReconstructionReport(method, rows, network_bytes(network) / 1024, network_bytes(small) / 1024)
     order = list(before)
     rows.sort(key=lambda row: order.index(row.layer))
-    return small, replace(report, rows=rows, kib=network_bytes(small) / 1024, method=f"{report.method}, low rank")
+    kib, notes = network_bytes(small) / 1024, list(report.notes)
+    return small, replace(report, rows=rows, kib=kib, notes=notes, method=f"{report.method}, low rank")
 
 
 @torch.no_grad()

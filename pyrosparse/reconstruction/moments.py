@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from math import prod
 
 import torch
@@ -180,11 +179,12 @@ def joint_moments(
     wanted: dict[str, Tensor] = {}
 
     def keep_input(name: str) -> Callable[..., None]:
-        return lambda module, args: seen.__setitem__(name, args[0])
+        return lambda module, args: seen.__setitem__(name, args[0].clone())
 
     def keep_output(name: str) -> Callable[..., None]:
-        return lambda module, args, output: wanted.__setitem__(name, output)
+        return lambda module, args, output: wanted.__setitem__(name, output.clone())
 
+    # copies: an activation that works in place would change what is kept before it is read
     handles = [network.get_submodule(n).register_forward_pre_hook(keep_input(n)) for n in layers]
     handles += [original.get_submodule(n).register_forward_hook(keep_output(n)) for n in layers]
     with _watched([original, network], handles):
@@ -194,12 +194,12 @@ def joint_moments(
             for name in layers:
                 layer = network.get_submodule(name)
                 y = output_rows(wanted[name], layer)
-                pieces = [piece for (piece,) in patches(layer, seen[name])]
-                if name not in found:
-                    found[name] = Moments(pieces[0].shape[1], y.shape[1], device=y.device)
-                ends = torch.tensor([0, *(len(p) for p in pieces)]).cumsum(0).tolist()
-                for piece, (begin, end) in zip(pieces, pairwise(ends), strict=True):
-                    found[name].update(piece, y[begin:end])
+                begin = 0
+                for (piece,) in patches(layer, seen[name]):
+                    if name not in found:
+                        found[name] = Moments(piece.shape[1], y.shape[1], device=y.device)
+                    found[name].update(piece, y[begin : begin + len(piece)])
+                    begin += len(piece)
     _check(found)
     return found
 

@@ -9,10 +9,10 @@ from torch import nn
 from pyrosparse.data import TensorLoader
 from pyrosparse.errors import ConfigError, PruneError
 from pyrosparse.nn import SelectLinear
-from pyrosparse.reconstruction import factorise, low_rank
+from pyrosparse.reconstruction import factorise, low_rank, reconstruct
 from pyrosparse.reconstruction.low_rank import low_rank_map, smallest_rank
 from pyrosparse.reconstruction.sizes import network_bytes
-from tests.reconstruction.networks import convnet, loader
+from tests.reconstruction.networks import convnet, loader, mlp
 
 
 def test_no_map_of_the_same_rank_is_better() -> None:
@@ -99,3 +99,12 @@ def test_low_rank_without_data() -> None:
         low_rank(network, kib=0.1)
     with pytest.raises(ConfigError, match="factorisation is 1"):
         factorise(network, None, error=1.0)
+
+
+def test_a_report_is_not_shared() -> None:
+    network, data = mlp().eval(), loader(20)
+    small, report = reconstruct(network, data, lam_ratio=0.01)
+    _, first = factorise(small, data, error=0.01, report=report)
+    first.notes.append("of the first")
+    _, second = factorise(small, data, error=0.02, report=report)
+    assert "of the first" not in [*report.notes, *second.notes]

@@ -94,6 +94,16 @@ def test_moments_through_a_layer_are_joint_moments() -> None:
             torch.testing.assert_close(getattr(through, part), getattr(joint[name], part), rtol=1e-5, atol=1e-6)
 
 
+def test_activations_in_place_change_nothing() -> None:
+    plain = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4)).eval()
+    in_place = nn.Sequential(plain[0], nn.ReLU(inplace=True), plain[2]).eval()
+    data = TensorLoader(torch.randn(40, 5), torch.zeros(40), 16)
+    expected, found = (joint_moments(net, net, ["0", "2"], data) for net in (plain, in_place))
+    for name in expected:
+        torch.testing.assert_close(found[name].S, expected[name].S)
+        torch.testing.assert_close(found[name].R, expected[name].R)
+
+
 def test_inputs_of_one_network_and_outputs_of_another() -> None:
     a, b, data = mlp().eval(), mlp().eval(), loader(20)
     with torch.no_grad():
