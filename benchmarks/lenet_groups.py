@@ -80,7 +80,7 @@ ROWS = {
         options={"global_scale": 1e-5},
         peaks={"conv1": 8.0, "conv2": 5.0, "fc1": 4.0, "fc2": 3.0},
         value=0.08,
-        rate=125.0,
+        rate=140.0,
     ),
     "gnj-5": GroupRecipe(
         **LENET_5,
@@ -88,7 +88,7 @@ ROWS = {
         options={},
         peaks={"conv1": 5.0, "conv2": 4.0, "fc1": 5.0, "fc2": 4.0},
         value=0.08,
-        rate=75.0,
+        rate=95.0,
     ),
     "gnj-300": GroupRecipe(
         **LENET_300,
@@ -108,20 +108,20 @@ ROWS = {
         rate=8.0,
         max_std={"fc1": 0.2},
     ),
-    "ghs-300-aided": GroupRecipe(
-        **(LENET_300 | AIDED),
-        prior="GroupHorseshoe",
-        options={"global_scale": 1e-5},
-        peaks={"fc1": 1.5, "fc2": 2.0, "fc3": 2.0},
-        value=0.1,
-        rate=20.0,
-        max_std={"fc1": 0.2},
-    ),
     "l0-300": GroupRecipe(
         **(LENET_300 | AIDED),
         prior="L0",
         options={"penalty": 0.1, "drop_rate": 0.2},
         peaks={"fc1": 1.0, "fc2": 1.0, "fc3": 1.0},
+        value=0.2,
+        rate=4.0,
+        criterion="scale",
+    ),
+    "l0-300-small": GroupRecipe(
+        **(LENET_300 | AIDED),
+        prior="L0",
+        options={"penalty": 0.1, "drop_rate": 0.2},
+        peaks={"fc1": 2.0, "fc2": 2.0, "fc3": 2.0},
         value=0.2,
         rate=4.0,
         criterion="scale",
@@ -142,9 +142,9 @@ BARS: dict[str, tuple[dict[str, float], float]] = {
     "gnj-5": ({"dense": 108}, 0.010),
     "gnj-300": ({"dense": 9, "bits": 36, "file": 60}, 0.018),
     "ghs-300": ({"dense": 9, "bits": 36, "file": 60}, 0.018),
-    "ghs-300-aided": ({"dense": 28}, 0.019),
     # 266,200 weights over those of 219-214-100 and 430,500 over those of 9-18-65-25 units
     "l0-300": ({"dense": 266_200 / (219 * 214 + 214 * 100 + 100 * 10)}, 0.014),
+    "l0-300-small": ({"dense": 28}, 0.019),
     "l0-5": ({"dense": 430_500 / (9 * 25 + 9 * 18 * 25 + 65 * 25 + 25 * 10)}, 0.010),
 }
 

@@ -101,13 +101,20 @@ def whole_units() -> list[str]:
         "*dense* is weights over weights of the smaller dense network; *bits* counts these at",
     ]
     lines += ["the bits of each layer's posterior precision, an estimate.", ""]
-    lines += ["| row | params | dense | bits | file | test error % | aids |", "|---|---|---|---|---|---|---|"]
+    lines += ["| row | params | dense | bits | file | test error % | dense: test error % | CPU min a seed |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
     notes = []
     for result in found:
-        rates = [spread(result["rates"][key]) for key in ("params", "dense", "bits", "file")]
-        cells = (result["row"], *rates, spread(result["test_error"], 2, 100), "; ".join(result["aids"]) or "none")
+        row = result["row"].removeprefix("lenet_groups-")
+        rates = [
+            spread(result["rates"][key], 1 if key == "dense" else 0) for key in ("params", "dense", "bits", "file")
+        ]
+        errors = [spread(result[key], 2, 100) for key in ("test_error", "dense_test_error")]
+        cells = (row, *rates, *errors, spread(result["cpu_seconds"], 1, 1 / 60))
         lines.append("| " + " | ".join(cells) + " |")
-        notes += verdicts([c | {"claim": f"{result['row']}, {c['figure']}"} for c in result["verdict"]], "{:.0f}")
+        seeds, units = (", ".join(map(str, result["seeds"])), "; ".join("-".join(map(str, u)) for u in result["units"]))
+        notes.append(f"- {row}: seeds {seeds}; units {units}; aids: {', '.join(result['aids']) or 'none'}.")
+        notes += [f"  {line}" for line in verdicts([c | {"claim": c["figure"]} for c in result["verdict"]], "{:.1f}")]
     return [*lines, "", *notes, ""]
 
 
@@ -116,8 +123,9 @@ def group_steps() -> list[str]:
     result = read("step_time_groups")
     if result is None:
         return []
-    lines = ["## Step time of the group methods, LeNet-300-100", "", "| variant | ms a step | of deterministic |"]
-    lines += ["|---|---|---|"]
+    lines = ["## Step time of the group methods, LeNet-300-100", "", "By hand: the form of the published code in plain"]
+    lines += [f"torch with plain Adam. Denormal numbers are {result['denormals']} in every variant.", ""]
+    lines += ["| variant | ms a step | of deterministic |", "|---|---|---|"]
     lines += [f"| {k} | {v:.2f} | {result['of_deterministic'][k]:.2f} |" for k, v in result["ms"].items()]
     return [*lines, "", *verdicts(result["verdict"]), ""]
 
@@ -248,7 +256,7 @@ def steps(name: str, title: str) -> list[str]:
         f"## {title}",
         "",
         f"Batch {result['batch']}, {result['threads']} thread, medians of {result['rounds']} interleaved rounds of "
-        f"{result['steps']} steps.",
+        f"{result['steps']} steps. Denormal numbers are {result['denormals']} in every variant.",
         "",
     ]
     lines += ["| variant | ms a step | of by hand, fused Adam | of deterministic |", "|---|---|---|---|"]

@@ -126,6 +126,14 @@ def split(x: Tensor) -> tuple[Tensor, ...]:
     return flat.split(-(-flat.numel() // -(-flat.numel() // PIECE)))
 
 
+def _unexpanded(x: Tensor) -> Tensor:
+    """Undo what ``expand`` has repeated: a logarithm of one number is not to be taken for each weight."""
+    for axis, (size, stride) in enumerate(zip(x.shape, x.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            x = x.narrow(axis, 0, 1)
+    return x
+
+
 class WeightKL(torch.autograd.Function):
     """KL of N(loc, exp(log_var)) by a :data:`Form`, with its analytic gradient; ``loc`` None stands for 1."""
 
@@ -236,7 +244,7 @@ def gaussian_kl(
     ``precision`` tau broadcasts to the shape of the other tensors; its gradient is summed back to its own.
     """
     variance = torch.exp(log_var.detach()) if variance is None else variance.detach()
-    return GaussianKL.apply(loc, log_var, variance, keep, precision)
+    return GaussianKL.apply(loc, log_var, variance, keep, _unexpanded(precision))
 
 
 def _of_log_alpha(log_alpha: Tensor, form: Form) -> Tensor:
