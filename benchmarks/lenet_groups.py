@@ -75,12 +75,14 @@ LENET_300 = {"network": "lenet_300_100", "epochs": 60, "pretrain_epochs": 5}
 AIDED = {"shift": 1, "teacher_epochs": 12, "teacher_weight": 0.7}
 ROWS = {
     "ghs-5": GroupRecipe(
-        **LENET_5,
+        **(LENET_5 | {"epochs": 60}),
         prior="GroupHorseshoe",
         options={"global_scale": 1e-5},
         peaks={"conv1": 8.0, "conv2": 5.0, "fc1": 4.0, "fc2": 3.0},
         value=0.08,
-        rate=140.0,
+        rate=118.0,
+        teacher_weight=0.7,
+        rounding_epochs=20,
     ),
     "gnj-5": GroupRecipe(
         **LENET_5,
@@ -101,6 +103,15 @@ ROWS = {
     ),
     "ghs-300": GroupRecipe(
         **LENET_300,
+        prior="GroupHorseshoe",
+        options={"global_scale": 1e-5},
+        peaks={"fc1": 2.0, "fc2": 2.0, "fc3": 2.0},
+        value=0.3,
+        rate=8.0,
+        max_std={"fc1": 0.2},
+    ),
+    "ghs-300-taught": GroupRecipe(
+        **(LENET_300 | {"teacher_epochs": 12, "teacher_weight": 0.7}),
         prior="GroupHorseshoe",
         options={"global_scale": 1e-5},
         peaks={"fc1": 2.0, "fc2": 2.0, "fc3": 2.0},
@@ -143,6 +154,7 @@ BARS: dict[str, tuple[dict[str, float], float]] = {
     "gnj-300": ({"dense": 9, "bits": 36, "file": 60}, 0.018),
     "ghs-300": ({"dense": 9, "bits": 36, "file": 60}, 0.018),
     # 266,200 weights over those of 219-214-100 and 430,500 over those of 9-18-65-25 units
+    "ghs-300-taught": ({"dense": 9, "bits": 36, "file": 60}, 0.018),
     "l0-300": ({"dense": 266_200 / (219 * 214 + 214 * 100 + 100 * 10)}, 0.014),
     "l0-300-small": ({"dense": 28}, 0.019),
     "l0-5": ({"dense": 430_500 / (9 * 25 + 9 * 18 * 25 + 65 * 25 + 25 * 10)}, 0.010),
