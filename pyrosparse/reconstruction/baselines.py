@@ -16,7 +16,7 @@ from pyrosparse.infer.train import descend
 from pyrosparse.layers import axes, everything, over_parts, parts_of, sparse_layers
 from pyrosparse.likelihoods import Categorical, Likelihood
 from pyrosparse.reconstruction.low_rank import factorise
-from pyrosparse.reconstruction.path import at_boundary
+from pyrosparse.reconstruction.path import search
 from pyrosparse.reconstruction.report import ReconstructionReport, Row
 from pyrosparse.reconstruction.sizes import index_bytes, network_bytes, own_bytes
 
@@ -108,12 +108,12 @@ def low_rank(
         return factorise(network, None, error=error)
     limit = kib
 
-    def fits(share: float) -> bool:
-        return factorise(network, None, error=min(share, _MOST))[1].kib <= limit
+    def at(share: float) -> tuple[nn.Module, ReconstructionReport]:
+        return factorise(network, None, error=min(share, _MOST))
 
-    found = factorise(network, None, error=min(at_boundary(fits, holds_above=True), _MOST))
-    if found[1].kib > limit:
-        raise PruneError(f"{limit:g} KiB are out of reach: with rank 1 it is {found[1].kib:.1f} KiB")
+    found = search(at, lambda made: made[1].kib <= limit, smallest=True)
+    if found is None:
+        raise PruneError(f"{limit:g} KiB are out of reach: with rank 1 it is {at(1.0)[1].kib:.1f} KiB")
     return found
 
 

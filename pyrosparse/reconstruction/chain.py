@@ -15,9 +15,9 @@ from pyrosparse.errors import ConfigError, PruneError
 from pyrosparse.infer.evaluate import Batches
 from pyrosparse.reconstruction.goals import Aim, Goal, meet
 from pyrosparse.reconstruction.moments import Moments, input_moments, joint_moments
-from pyrosparse.reconstruction.path import Solver, at_boundary
-from pyrosparse.reconstruction.problem import Block, Problem, Solution
-from pyrosparse.reconstruction.sizes import layer_bytes
+from pyrosparse.reconstruction.path import Solver, search
+from pyrosparse.reconstruction.problem import Block, Problem
+from pyrosparse.reconstruction.sizes import layer_bytes, network_bytes
 from pyrosparse.reconstruction.units import Structure, Units, column_groups
 from pyrosparse.text import nearest
 
@@ -108,8 +108,8 @@ class Chain:
         self.reads = {layer: u for u in structure.units for layer in u.consumers}
         self._joint: dict[str, Moments] = {}
 
-    def run(self, goals: Mapping[Units, Goal]) -> Outcome:
-        """Reconstruct every layer that has a goal."""
+    def run(self, goals: Mapping[Units, Goal], *, solver: Solver | None = None) -> Outcome:
+        """Reconstruct every layer that has a goal, by another solver if one is given."""
         outcome = Outcome(deepcopy(self.original), {}, {}, [])
         order = [u for u in self.structure.units if u in goals]
         backwards = self.chaining is Chaining.BOTTOM_UP
@@ -117,12 +117,16 @@ class Chain:
             known = outcome.kept if backwards else {}
             moments = self._moments(units, outcome)
             problem = self._problem(units, moments, known)
-            solution = meet(
-                problem, goals[units], size=self._size(units), debias=self.debias, solver=self.solver, tol=self.tol
+            solution, notes = meet(
+                problem,
+                goals[units],
+                size=self._size(units),
+                debias=self.debias,
+                solver=solver or self.solver,
+                tol=self.tol,
             )
-            solution = self._checked(units, problem, solution, outcome)
-            M = problem.least_squares(solution.kept) if self.debias else solution.M
-            for layer, block, m in zip(units.consumers, problem.blocks, M, strict=True):
+            outcome.notes += [f"{units}: {note}" for note in notes]
+            for layer, block, m in zip(units.consumers, problem.blocks, solution.M, strict=True):
                 _put(outcome.network.get_submodule(layer), m, self._rows(layer, known), moments[layer])
                 error = Problem([block], problem.omega).error((m,))
                 outcome.fits[layer] = LayerFit(solution.lam, problem.lam_max, solution.gap, error)
@@ -130,50 +134,53 @@ class Chain:
         return outcome
 
     def run_within(self, kib: float) -> Outcome:
-        """Reconstruct all layers at the same λ/λ_max, the smallest one at which the network is within a size."""
+        """Reconstruct all layers at the same λ/λ_max, the smallest one found at which the network is within a size."""
         movable = [u for u in self.structure.units if not u.pinned]
 
         def at(ratio: float) -> Outcome:
-            return self.run(dict.fromkeys(movable, Goal(Aim.LAM_RATIO, ratio)))
+            return self.run(dict.fromkeys(movable, Goal(Aim.LAM_RATIO, ratio)), solver=Solver.NEWTON)
 
-        ratio = at_boundary(lambda r: self.bytes_with(at(r).kept) <= 1024 * kib, holds_above=True)
-        outcome = at(ratio)
-        smallest = self.bytes_with(outcome.kept) / 1024
-        if smallest > kib:
+        found = search(at, lambda outcome: self.bytes_with(outcome.kept) <= 1024 * kib, smallest=True)
+        if found is None:
+            smallest = self.bytes_with(at(1.0).kept) / 1024
             raise PruneError(f"{kib:g} KiB are out of reach: with one unit a layer it is {smallest:.1f} KiB")
-        return outcome
+        return found
 
     def refit(self, outcome: Outcome) -> None:
-        """Fit each layer anew from the input on, in place: least squares from what it reads now to what it gave."""
+        """Fit each layer anew from the input on, in place: least squares from what it reads now to what it gave.
+
+        A layer that reads all that it did, as it was, gets its own weights back, whatever a penalty made of them.
+        """
         changed = False
         for layer in self.structure.layers:
             units, module = self.reads[layer], outcome.network.get_submodule(layer)
             kept = outcome.kept.get(units, torch.ones(units.count, dtype=torch.bool, device=self._device))
-            same_input = not changed
-            changed = changed or not bool(kept.all())
-            if not changed or getattr(module, "groups", 1) != 1:
+            before = outcome.fits.get(layer, LayerFit())
+            if not changed and bool(kept.all()):
+                _restore(module, self.original.get_submodule(layer))
+                outcome.fits[layer] = replace(before, error=0.0)
                 continue
-            if same_input and self.chaining is not Chaining.TOP_DOWN:
-                moments = self._original(layer)
-            else:
+            if getattr(module, "groups", 1) != 1:
+                continue
+            if changed or self.chaining is Chaining.TOP_DOWN:
                 moments = joint_moments(self.original, outcome.network, [layer], self.loader)[layer]
+            else:
+                moments = self._original(layer)
             problem = self._problem(units, {layer: moments}, outcome.kept, only=layer)
             M = problem.least_squares(kept)
             _put(module, M[0], self._rows(layer, outcome.kept), moments)
-            before = outcome.fits.get(layer, LayerFit())
-            outcome.fits[layer] = LayerFit(before.lam, before.lam_max, before.gap, problem.error(M))
+            outcome.fits[layer] = replace(before, error=problem.error(M))
+            changed = True
 
     def bytes_with(self, kept: Mapping[Units, Tensor]) -> float:
-        """Float32 bytes of all layers and normalisations with some units gone."""
-        total = 0.0
+        """Float32 bytes of the network with some units gone."""
+        total = self._other_bytes
         for units in self.structure.units:
             inputs = int(kept[units].sum()) if units in kept else units.count
             for layer, spread in units.consumers.items():
                 total += self._layer_bytes(layer, units, spread, inputs, kept)
             for norm, spread in units.norms.items():
-                module = self.original.get_submodule(norm)
-                parts = (module.weight, module.bias, module.running_mean, module.running_var)
-                total += 4.0 * inputs * spread * sum(isinstance(p, Tensor) for p in parts)
+                total += 4.0 * inputs * spread * _numbers_a_channel(self.original.get_submodule(norm))
         return total
 
     @property
@@ -181,21 +188,16 @@ class Chain:
         return next(self.original.parameters()).device
 
     @cached_property
+    def _other_bytes(self) -> float:
+        """Bytes of what no unit belongs to."""
+        parts = self.structure.layers + [norm for u in self.structure.units for norm in u.norms]
+        return network_bytes(self.original) - sum(network_bytes(self.original.get_submodule(p)) for p in parts)
+
+    @cached_property
     def _original_moments(self) -> dict[str, tuple[Moments, ...]]:
         """Inputs of every layer that can be reconstructed, in the original network, from one pass."""
         layers = [layer for u in self.structure.units if not u.pinned for layer in u.consumers]
         return input_moments(self.original, layers, self.loader)
-
-    def _checked(self, units: Units, problem: Problem, solution: Solution, outcome: Outcome) -> Solution:
-        """See to it that a layer reads something, and write down what is not as asked."""
-        if solution.gap > self.tol:
-            outcome.notes.append(f"{units}: the solver stopped at a relative duality gap of {solution.gap:.1e}")
-        if bool(solution.kept.any()):
-            return solution
-        outcome.notes.append(f"{units}: no unit would be left; the one that explains most stays")
-        best = (problem.norms(tuple(b.S for b in problem.blocks)) / problem.omega).argmax()
-        kept = torch.zeros_like(solution.kept).index_fill_(0, best, True)
-        return replace(solution, kept=kept)
 
     def _moments(self, units: Units, outcome: Outcome) -> dict[str, Moments]:
         layers = list(units.consumers)
@@ -256,3 +258,18 @@ def _put(module: nn.Module, M: Tensor, rows: Tensor, moments: Moments) -> None:
     assert isinstance(module.bias, Tensor)
     module.weight[rows] = M.reshape(len(rows), *module.weight.shape[1:]).to(module.weight)
     module.bias[rows] = bias.to(module.bias)
+
+
+def _numbers_a_channel(norm: nn.Module) -> int:
+    return sum(isinstance(p, Tensor) for p in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
+
+
+@torch.no_grad()
+def _restore(module: nn.Module, original: nn.Module) -> None:
+    """Give a layer the weight and the bias that it had."""
+    assert isinstance(module.weight, Tensor) and isinstance(original.weight, Tensor)
+    module.weight.copy_(original.weight)
+    if original.bias is None:
+        module.bias = None
+    elif isinstance(module.bias, Tensor) and isinstance(original.bias, Tensor):
+        module.bias.copy_(original.bias)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import torch
 from torch import Tensor
 
 from pyrosparse.errors import ConfigError, PruneError
-from pyrosparse.reconstruction.path import Solver, at_boundary, solve
+from pyrosparse.reconstruction.path import Solver, search, solve
 from pyrosparse.reconstruction.problem import Problem, Solution
+from pyrosparse.reconstruction.report import ReconstructionReport
 from pyrosparse.reconstruction.units import Units
 from pyrosparse.text import nearest
 
-__all__ = ["Aim", "Goal", "goals_of", "meet"]
+__all__ = ["Aim", "Goal", "goals_of", "meet", "missed"]
 
 Wanted = float | Mapping[str, float] | None
 
@@ -92,35 +94,73 @@ def meet(
     debias: bool,
     solver: Solver | str,
     tol: float,
-) -> Solution:
-    """Solve at the λ that a goal asks for.
+) -> tuple[Solution, list[str]]:
+    """Solve at the λ that a goal asks for, and say what is not as asked.
 
-    That is the smallest one within a bound on units or size, and the largest one within a bound on the error.
+    That is the smallest λ found within a bound on units or size, and the largest one found within a bound on the error,
+    as :func:`~pyrosparse.reconstruction.path.search` looks for it. The solution is the one that was seen to be within
+    the bound. One unit always stays, and it is in what is measured. An error that is out of reach, as may be where
+    inputs have been reconstructed before, leaves every unit that says anything.
 
     :param size: bytes of the layers at hand for kept units.
-    :param debias: whether the error is that of least squares on the kept units.
+    :param debias: whether M is that of least squares on the kept units.
+    :param solver: for a λ that is given; one that is searched for is found by Newton's method.
+    :returns: what is kept, with the M that is wished for, and notes.
     :raises PruneError: for a size that no λ gives.
     """
     last: list[Solution] = []
 
     def at(ratio: float) -> Solution:
+        # a search goes to a small λ, where the steps of Newton's method stay few and those of others do not
         start = last[0].M if last and last[0].units else None
-        last[:] = [solve(problem, ratio * problem.lam_max, start=start, solver=solver, tol=tol)]
-        return last[0]
+        last[:] = [solve(problem, ratio * problem.lam_max, start=start, tol=tol)]
+        return _finished(problem, last[0], debias=debias)
 
-    def error(solution: Solution) -> float:
-        return problem.error(problem.least_squares(solution.kept) if debias else solution.M)
+    if goal.aim in {Aim.LAM, Aim.LAM_RATIO}:
+        lam = goal.value * (problem.lam_max if goal.aim is Aim.LAM_RATIO else 1.0)
+        found = _finished(problem, solve(problem, lam, solver=solver, tol=tol), debias=debias)
+    elif goal.aim is Aim.ERROR:
+        within = search(at, lambda solution: _largest_error(problem, solution) <= goal.value, smallest=False)
+        found = within or at(0.0)
+    else:
 
-    if goal.aim is Aim.LAM:
-        return solve(problem, goal.value, solver=solver, tol=tol)
-    if goal.aim is Aim.LAM_RATIO:
-        return at(goal.value)
-    if goal.aim is Aim.ERROR:
-        return at(at_boundary(lambda ratio: error(at(ratio)) <= goal.value, holds_above=False))
-    if goal.aim is Aim.UNITS:
-        return at(at_boundary(lambda ratio: at(ratio).units <= goal.value, holds_above=True))
-    found = at(at_boundary(lambda ratio: size(at(ratio).kept) <= 1024 * goal.value, holds_above=True))
-    smallest = size(found.kept) / 1024
-    if smallest > goal.value:
-        raise PruneError(f"{goal.value:g} KiB are out of reach for a layer: with no input it is {smallest:.1f} KiB")
-    return found
+        def fits(solution: Solution) -> bool:
+            if goal.aim is Aim.UNITS:
+                return solution.units <= goal.value
+            return size(solution.kept) <= 1024 * goal.value
+
+        within = search(at, fits, smallest=True)
+        if within is None:
+            least = size(at(1.0).kept) / 1024
+            raise PruneError(f"{goal.value:g} KiB are out of reach for a layer: with one input it is {least:.1f} KiB")
+        found = within
+    notes = []
+    if found.gap > tol and found.lam > 0:  # without a penalty it is least squares, and the dual says nothing
+        notes.append(f"the solver stopped at a relative duality gap of {found.gap:.1e}")
+    if found.lam >= problem.lam_max:
+        notes.append("no unit would be left; the one that explains most stays")
+    return found, notes
+
+
+def missed(goals: Mapping[Units, Goal], report: ReconstructionReport) -> list[str]:
+    """Say which layers have a larger error than was asked for in the end, and how large it is."""
+    return [
+        f"{layer}: its relative error is {report[layer].error:.3g}, and {goal.value:g} was asked for"
+        for units, goal in goals.items()
+        for layer in units.consumers
+        if goal.aim is Aim.ERROR and report[layer].error > goal.value
+    ]
+
+
+def _finished(problem: Problem, solution: Solution, *, debias: bool) -> Solution:
+    """Least squares on the kept units if that is wished for; on the one that explains most where none is kept."""
+    if solution.units == 0:
+        best = (problem.norms(tuple(b.S for b in problem.blocks)) / problem.omega).argmax()
+        kept = torch.zeros_like(solution.kept).index_fill_(0, best, True)
+        return replace(solution, kept=kept, M=problem.least_squares(kept), lam=max(solution.lam, problem.lam_max))
+    return replace(solution, M=problem.least_squares(solution.kept)) if debias else solution
+
+
+def _largest_error(problem: Problem, solution: Solution) -> float:
+    """Relative error of the worst of the layers that read the units."""
+    return max(Problem([block], problem.omega).error((m,)) for block, m in zip(problem.blocks, solution.M, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,11 +17,13 @@ from pyrosparse.reconstruction.newton import newton
 from pyrosparse.reconstruction.problem import Matrices, Problem, Solution
 from pyrosparse.text import nearest
 
-__all__ = ["Solver", "at_boundary", "path", "screen", "solve"]
+__all__ = ["Solver", "path", "screen", "search", "solve"]
 
-# the lowest λ/λ_max that a search goes to
-_LOWEST = 1e-8
-_SEARCH_STEPS = 18
+Made = TypeVar("Made")
+
+# λ/λ_max that a search looks at, and how often it halves the interval that it finds, in logarithms
+_GRID = tuple(10.0 ** (-k / 2) for k in range(17))
+_HALVINGS = 12
 # of a gap, relative to E‖Y‖²
 _ROUNDING = 1e-14
 
@@ -117,23 +120,35 @@ def path(
         yield solution
 
 
-def at_boundary(at: Callable[[float], bool], *, holds_above: bool) -> float:
-    """The λ/λ_max at the edge of where something holds, by bisection of its logarithm.
+def search(make: Callable[[float], Made], holds: Callable[[Made], bool], *, smallest: bool) -> Made | None:
+    """Look for the smallest (or largest) λ/λ_max at which something holds, and give what was made there.
 
-    :param at: whether it holds at a ratio.
-    :param holds_above: True for what holds from some ratio up (few units), False for what holds below (a small error).
-    :returns: a ratio where it holds, as near to the edge as the search goes; 1 or the lowest ratio tried, 1e-8, where
-        it holds nowhere.
+    Kept units, sizes and debiased errors need not be monotone in λ. So a grid of ratios, two a decade from 1 down to
+    1e-8, is walked from the end that is wished for to the first one at which it holds, and the interval between
+    that one and its neighbour, where it does not hold, is halved twelve times. What is given back has itself been
+    seen to hold; a stretch of λ that lies between two points of the grid may be missed.
+
+    :param make: what a ratio gives.
+    :param holds: whether that is within what is asked for.
+    :param smallest: the smallest ratio (few units go first as λ grows), or the largest (a bound on an error).
+    :returns: None where it holds nowhere on the grid.
     """
-    low, high = math.log(_LOWEST), 0.0
-    if holds_above and at(_LOWEST):
-        return _LOWEST
-    if not holds_above and at(1.0):
-        return 1.0
-    for _ in range(_SEARCH_STEPS):
-        middle = 0.5 * (low + high)
-        if at(math.exp(middle)) == holds_above:
-            high = middle
+    failed: float | None = None
+    for ratio in reversed(_GRID) if smallest else _GRID:
+        made = make(ratio)
+        if holds(made):
+            break
+        failed = ratio
+    else:
+        return None
+    if failed is None:
+        return made
+    held = ratio
+    for _ in range(_HALVINGS):
+        middle = math.sqrt(held * failed)
+        tried = make(middle)
+        if holds(tried):
+            held, made = middle, tried
         else:
-            low = middle
-    return math.exp(high if holds_above else low)
+            failed = middle
+    return made

@@ -15,14 +15,14 @@ from pyrosparse.pruning.proof import difference
 from pyrosparse.pruning.removal import Removal, UnitCut
 from pyrosparse.pruning.surgery import cut_network
 from pyrosparse.reconstruction.chain import Chain, Chaining, LayerFit, Outcome
-from pyrosparse.reconstruction.goals import goals_of
+from pyrosparse.reconstruction.goals import goals_of, missed
 from pyrosparse.reconstruction.low_rank import factorise
 from pyrosparse.reconstruction.path import Solver
 from pyrosparse.reconstruction.report import ReconstructionReport, Row
 from pyrosparse.reconstruction.sizes import network_bytes, own_bytes
-from pyrosparse.reconstruction.units import Structure, find_units
+from pyrosparse.reconstruction.units import Structure, Units, find_units
 
-__all__ = ["reconstruct"]
+__all__ = ["movable_units", "reconstruct"]
 
 # of the largest output: room for another order of summation in float32
 _TOLERANCE = 1e-3
@@ -59,7 +59,9 @@ def reconstruct(
     layers read, as in residual networks, are one group in all of them.
 
     Exactly one of the first five options says how much goes; each takes one number for all layers, or a mapping from
-    layers to numbers that leaves all other layers as they are.
+    layers to numbers that leaves all other layers as they are. What ``units``, ``kib`` and ``error`` bound need not be
+    monotone in λ: see :func:`~pyrosparse.reconstruction.path.search` for the λ that are looked at. A bound that the
+    network does not keep in the end is warned of, with what it is instead.
 
     :param network: linear layers, convolutions, batch normalisation, pooling, flattening, elementwise activations
         and sums of residual blocks; left as it is.
@@ -69,7 +71,9 @@ def reconstruct(
     :param units: units that a layer may read.
     :param kib: KiB (1024 bytes) of the whole network at one common λ/λ_max; of each layer in a mapping. Float32
         weights and biases and the index of kept input features count, before any low-rank factorisation.
-    :param error: relative error of reconstruction that a layer may have, E‖Y − M X‖²/E‖Y‖².
+    :param error: relative error of reconstruction that a layer may have, E‖Y − M X‖²/E‖Y‖², in its own problem. A
+        refit measures errors from what the layer reads in the end, and a factorisation adds its own: where that
+        is more than was asked for, a warning says so.
     :param chaining: see :class:`Chaining`.
     :param debias: least squares on the kept units in place of the shrunken solution.
     :param refit: at the end, fit every layer anew by least squares, from the input on, to what it gave in the
@@ -78,7 +82,8 @@ def reconstruct(
         it saves bytes. None for no factorisation.
     :param input_features: whether features of the network's input may go; the smaller network still takes all of
         them. Only linear layers can choose features.
-    :param solver: see :class:`Solver`.
+    :param solver: see :class:`Solver`; it serves where λ or λ/λ_max is given. For other goals λ is searched for by
+        Newton's method, the only one whose steps stay few as λ falls.
     :param tol: relative duality gap at which a solver stops.
     :returns: the smaller network in evaluation mode, and the report.
     :raises ConfigError: for options that do not go together or are out of range.
@@ -89,13 +94,7 @@ def reconstruct(
     if not 0 < tol < 1:
         raise ConfigError(f"tol is {tol}: give a relative duality gap between 0 and 1")
     x = _first(loader, network)
-    structure = find_units(network, x.shape[1:])
-    for u in structure.units:
-        if u.of_input and not input_features and not u.pinned:
-            u.pinned = "input_features is off"
-    movable = {u for u in structure.units if not u.pinned}
-    if not movable:
-        raise NetworkError("no layer has inputs that can go: " + "; ".join(f"{u}: {u.pinned}" for u in structure.units))
+    structure = _structure(network, x, input_features=input_features)
     goals = goals_of(structure.units, lam=lam, lam_ratio=lam_ratio, units=units, kib=kib, error=error)
     original = deepcopy(network).eval()
     chain = Chain(original, loader, structure, chaining=chaining, debias=debias, solver=solver, tol=tol)
@@ -108,24 +107,48 @@ def reconstruct(
     report = _report(original, small, structure, outcome)
     report.method = _words(chaining, debias=debias, refit=refit)
     report.difference = _proved(outcome.network, small, x)
-    for note in outcome.notes:
+    if low_rank is not None:
+        small, report = factorise(small, loader, error=low_rank, report=report)
+    notes = [*outcome.notes, *missed(goals, report), *(_too_large(float(kib), report) if whole else [])]
+    for note in notes:
         warnings.warn(note, PyrosparseWarning, stacklevel=2)
-    report.notes = [*outcome.notes, *(f"{u}: all stay, since {u.pinned}" for u in structure.units if u.pinned)]
-    if low_rank is None:
-        return small, report
-    return factorise(small, loader, error=low_rank, report=report)
+    report.notes = [*notes, *(f"{u}: all stay, since {u.pinned}" for u in structure.units if u.pinned)]
+    return small, report
+
+
+def movable_units(network: nn.Module, x: Tensor, *, input_features: bool = True) -> list[Units]:
+    """Find the units that :func:`reconstruct` would look at; those that must stay are pinned, and say why.
+
+    :param x: examples, ``(B, …)``.
+    :raises NetworkError: for a network that cannot be reconstructed.
+    """
+    return _structure(network, _checked(network, x), input_features=input_features).units
+
+
+def _structure(network: nn.Module, x: Tensor, *, input_features: bool) -> Structure:
+    structure = find_units(network, x.shape[1:])
+    for u in structure.units:
+        if u.of_input and not input_features and not u.pinned:
+            u.pinned = "input_features is off"
+    if all(u.pinned for u in structure.units):
+        raise NetworkError("no layer has inputs that can go: " + "; ".join(f"{u}: {u.pinned}" for u in structure.units))
+    return structure
 
 
 def _first(loader: Batches, network: nn.Module) -> Tensor:
     """The first batch of inputs, on the network's device."""
+    for x, _ in loader:
+        return _checked(network, x)
+    raise DataError("the loader yields no example: there are no moments to reconstruct from")
+
+
+def _checked(network: nn.Module, x: Tensor) -> Tensor:
     parameter = next(network.parameters(), None)
     if parameter is None:
         raise NetworkError("the network has no parameters: there is nothing to reconstruct")
-    if parameter.is_complex():
-        raise NetworkError("reconstruction works on real networks, and this one has complex parameters")
-    for x, _ in loader:
-        return x.to(parameter.device)
-    raise DataError("the loader yields no example: there are no moments to reconstruct from")
+    if parameter.is_complex() or x.is_complex():
+        raise NetworkError("reconstruction works on real networks, and this one has complex parameters or inputs")
+    return x.to(parameter.device)
 
 
 @torch.no_grad()
@@ -164,6 +187,10 @@ def _report(original: nn.Module, small: nn.Module, structure: Structure, outcome
             )
         )
     return ReconstructionReport("", rows, network_bytes(original) / 1024, network_bytes(small) / 1024)
+
+
+def _too_large(kib: float, report: ReconstructionReport) -> list[str]:
+    return [f"the network has {report.kib:.1f} KiB, and {kib:g} were asked for"] if report.kib > kib else []
 
 
 def _words(chaining: Chaining, *, debias: bool, refit: bool) -> str:

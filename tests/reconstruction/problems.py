@@ -53,6 +53,23 @@ def shared_units(units: int = 6) -> Problem:
     return Problem(blocks, torch.linspace(0.5, 2.0, units))
 
 
+def a_stand_in() -> Problem:
+    """A unit that is read at a large λ and gives way to two others at a smaller one: 3 units, then 2, then 3 again."""
+    A = torch.tensor(
+        [
+            [2.8, 0.3, -0.2, -0.3, 0.2],
+            [0.0, -0.3, -0.1, -0.3, 1.4],
+            [0.0, -0.1, 0.1, -0.1, 0.4],
+            [-0.6, -0.1, 1.3, 0.1, 1.6],
+            [-1.0, 0.3, 1.3, 0.0, -0.9],
+        ],
+        dtype=torch.float64,
+    )
+    W = torch.tensor([[-0.92, 1.28, -0.65, -0.03, 0.02]], dtype=torch.float64)
+    R = A @ A.T / 5
+    return Problem.of(R, W @ R, (W @ R * W).sum())
+
+
 ALL = {
     "single columns": lambda: own_target()[0],
     "groups of three": lambda: own_target(size=3)[0],

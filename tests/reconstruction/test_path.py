@@ -9,7 +9,7 @@ import torch
 
 from pyrosparse.errors import ConfigError
 from pyrosparse.reconstruction.fista import fista
-from pyrosparse.reconstruction.path import Solver, at_boundary, path, screen, solve
+from pyrosparse.reconstruction.path import Solver, path, screen, search, solve
 from pyrosparse.reconstruction.problem import Problem
 from tests.reconstruction.problems import ALL, other_target, own_target
 
@@ -59,14 +59,28 @@ def test_constant_targets_need_nothing() -> None:
 
 
 def test_searching_an_edge() -> None:
-    few = at_boundary(lambda r: r >= 0.03, holds_above=True)
+    few = search(lambda r: r, lambda r: r >= 0.03, smallest=True)
     assert few >= 0.03
     assert few == pytest.approx(0.03, rel=1e-3)
-    small = at_boundary(lambda r: r <= 0.2, holds_above=False)
+    small = search(lambda r: r, lambda r: r <= 0.2, smallest=False)
     assert small <= 0.2
     assert small == pytest.approx(0.2, rel=1e-3)
-    assert at_boundary(lambda r: True, holds_above=True) == pytest.approx(1e-8)
-    assert at_boundary(lambda r: True, holds_above=False) == 1.0
+    assert search(lambda r: r, lambda r: True, smallest=True) == pytest.approx(1e-8)
+    assert search(lambda r: r, lambda r: True, smallest=False) == 1.0
+    assert search(lambda r: r, lambda r: False, smallest=True) is None
+
+
+def test_searching_what_is_not_monotone() -> None:
+    """Two stretches where it holds: the one at the end that is wished for is found."""
+
+    def holds(ratio: float) -> bool:
+        return 0.012 <= ratio <= 0.05 or ratio >= 0.4
+
+    assert search(lambda r: r, holds, smallest=True) == pytest.approx(0.012, rel=1e-3)
+    assert search(lambda r: r, lambda r: not holds(r), smallest=False) == pytest.approx(0.4, rel=1e-3)
+    made: list[float] = []
+    found = search(lambda r: made.append(r) or r, holds, smallest=True)
+    assert found in made  # what is given back has been looked at, and is not made again
 
 
 def test_bad_numbers_and_names_are_refused() -> None:

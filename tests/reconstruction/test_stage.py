@@ -97,6 +97,32 @@ def test_refitting_helps_layers_behind() -> None:
     assert report["fc3"].error == pytest.approx(error_of(network, refitted, data.x), rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["linear", "residual"])
+def test_refitting_undoes_a_penalty_that_cost_no_unit(name: str) -> None:
+    """Every unit stays and every weight is shrunk: least squares on all inputs is the original."""
+    make, shape = NETWORKS[name]
+    network, data = make().eval(), loader(*shape)
+    options = {"lam_ratio": 1e-3, "debias": False, "input_features": False}
+    shrunk, before = reconstruct(network, data, **options)
+    assert all(row.kept == row.inputs for row in before.rows)
+    assert error_of(network, shrunk, data.x) > 1e-6
+    small, report = reconstruct(network, data, **options, refit=True)
+    assert error_of(network, small, data.x) < 1e-10
+    assert report.error < 1e-10
+    assert network_bytes(small) == network_bytes(network)  # no bias that was not there
+
+
+def test_refitting_looks_behind_a_layer_that_lost_no_unit() -> None:
+    """fc2 keeps all and is shrunk, fc3 loses some: both are fitted anew, fc3 to what fc2 gives after that."""
+    network, data = mlp().eval(), loader(20)
+    options = {"lam_ratio": {"fc2": 1e-4, "fc3": 0.1}, "debias": False}
+    small, report = reconstruct(network, data, **options, refit=True)
+    assert report["fc2"].kept == 16 and report["fc3"].kept < 12
+    debiased, expected = reconstruct(network, data, lam_ratio={"fc3": 0.1})
+    assert report["fc3"].kept == expected["fc3"].kept
+    torch.testing.assert_close(small(data.x), debiased(data.x), rtol=1e-3, atol=1e-3)
+
+
 def test_bottom_up_reconstructs_only_what_is_read() -> None:
     """fc3 first; then of fc2 only the rows that fc3 still reads."""
     network, data = mlp().eval(), loader(20)
