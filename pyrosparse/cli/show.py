@@ -15,8 +15,10 @@ __all__ = ["show_metrics"]
 _WHAT = {
     "teacher": "teacher",
     "dense": "dense network",
+    "reconstruct": "reconstructed",
     "fit": "posterior mean",
     "prune": "pruned",
+    "reconstruct_pruned": "reconstructed",
     "fine_tune": "fine-tuned",
     "file": "file (.psz)",
     "onnx": "ONNX",

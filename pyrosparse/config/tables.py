@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from pyrosparse.config.base import Options, Share, Table
+from pyrosparse.config.reconstruct import Reconstruct
 from pyrosparse.config.size import parse_size
 
 __all__ = [
@@ -30,17 +32,8 @@ __all__ = [
     "Teacher",
 ]
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Options = dict[str, Any]
 
-
-class _Table(BaseModel):
-    """A table that knows all its keys and does not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Data(_Table):
+class Data(Table):
     """``[data]``: where the examples come from and how they are fed."""
 
     source: str = "digits"
@@ -50,14 +43,14 @@ class Data(_Table):
     shift: NonNegativeInt = 0
 
 
-class Model(_Table):
+class Model(Table):
     """``[model]``: a network of the zoo, or ``"module:factory"`` of the user, and the factory's arguments."""
 
     name: str = "digits_mlp"
     args: Options = Field(default_factory=dict)
 
 
-class PriorChoice(_Table):
+class PriorChoice(Table):
     """A prior by its name in :mod:`pyrosparse.priors`, and its arguments."""
 
     name: str = "LogUniform"
@@ -77,7 +70,7 @@ class PriorTable(PriorChoice):
     exclude: list[str] = Field(default_factory=list)
 
 
-class Pretrain(_Table):
+class Pretrain(Table):
     """``[pretrain]``: the dense network that the posterior starts from; ``weights`` is a safetensors file."""
 
     epochs: NonNegativeInt = 10
@@ -85,43 +78,7 @@ class Pretrain(_Table):
     weights: str | None = None
 
 
-class Reconstruct(_Table):
-    """``[reconstruct]``: linear reconstruction of the dense network.
-
-    Exactly one of ``lam``, ``lam_ratio``, ``units``, ``kib`` and ``error`` says how much goes. ``low_rank`` is the
-    relative error that a factorisation of each layer may have afterwards. ``examples`` of the training data give the
-    moments; ``curve`` lists λ/λ_max for error against size.
-    """
-
-    lam: PositiveFloat | None = None
-    lam_ratio: Share | None = None
-    units: PositiveInt | None = None
-    kib: PositiveFloat | None = None
-    error: Share | None = None
-    low_rank: Share | None = None
-    chaining: Literal["parallel", "top-down", "bottom-up"] = "bottom-up"
-    debias: bool = True
-    refit: bool = True
-    input_features: bool = True
-    examples: PositiveInt = 10_000
-    curve: list[Share] = Field(default_factory=lambda: [0.003, 0.01, 0.03, 0.1])
-
-    @property
-    def goal(self) -> dict[str, Any]:
-        """How much goes, as an option of :func:`pyrosparse.reconstruct`."""
-        options = {
-            "lam": self.lam, "lam_ratio": self.lam_ratio, "units": self.units, "kib": self.kib, "error": self.error
-        }  # fmt: skip
-        return {name: value for name, value in options.items() if value is not None}
-
-    @model_validator(mode="after")
-    def _one_goal(self) -> Reconstruct:
-        if len(self.goal) != 1:
-            raise ValueError("give exactly one of lam, lam_ratio, units, kib and error")
-        return self
-
-
-class Scheduled(_Table):
+class Scheduled(Table):
     """A schedule by its name in :mod:`pyrosparse.infer.schedules`, and its arguments."""
 
     name: str = "warm_up"
@@ -140,7 +97,7 @@ class Scheduled(_Table):
         return value
 
 
-class Teacher(_Table):
+class Teacher(Table):
     """``[fit.teacher]``: a dense network whose opinions soften the labels (distillation)."""
 
     name: str = "lenet_5_caffe"
@@ -153,7 +110,7 @@ class Teacher(_Table):
     temperature: PositiveFloat = 2.0
 
 
-class Fit(_Table):
+class Fit(Table):
     """``[fit]``: the posterior. ``kl`` weighs the KL terms; ``kl_layers`` has exceptions by layer.
 
     ``max_std`` caps posterior standard deviations by layer; ``criterion`` says what decides whether a group is kept.
@@ -176,7 +133,7 @@ class Fit(_Table):
     teacher: Teacher | None = None
 
 
-class Prune(_Table):
+class Prune(Table):
     """``[prune]``: what is cut. ``"auto"`` may lose ``tolerance`` of the accuracy (0.002 is 0.2 points)."""
 
     threshold: float | Literal["auto"] = "auto"
@@ -198,34 +155,37 @@ class Prune(_Table):
         return None if self.budget is None else parse_size(self.budget)
 
 
-class FineTune(_Table):
+class FineTune(Table):
     """``[fine_tune]``: training of the pruned network, its mask fixed; 0 epochs leave it out."""
 
     epochs: NonNegativeInt = 0
     lr: PositiveFloat = 1e-4
 
 
-class File(_Table):
+class File(Table):
     """``[file]``: quantisation step c·σ; without ``c`` chosen on validation data within ``tolerance``."""
 
     c: PositiveFloat | None = None
     tolerance: Share = 0.002
 
 
-class Export(_Table):
+class Export(Table):
     """``[export]``."""
 
     onnx: bool = True
 
 
-class Posterior(_Table):
+class Posterior(Table):
     """``[posterior]``: how many draws, of how many weights a site, go into posterior.nc."""
 
     draws: PositiveInt = 200
     max_weights: PositiveInt = 64
 
 
-class Config(_Table):
+_OF_A_POSTERIOR = ("prior", "fit", "prune", "posterior")
+
+
+class Config(Table):
     """A whole configuration; ``seed`` and ``device`` stand at the top of the file."""
 
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0  # what numpy's generators take
@@ -242,9 +202,23 @@ class Config(_Table):
     export: Export = Field(default_factory=Export)
     posterior: Posterior = Field(default_factory=Posterior)
 
+    @property
+    def has_posterior(self) -> bool:
+        """Whether there is a fit; not where reconstruction stands in its place."""
+        return self.reconstruct is None or self.reconstruct.position != "instead"
+
+    @model_validator(mode="after")
+    def _no_posterior_no_tables(self) -> Config:
+        given = [name for name in _OF_A_POSTERIOR if name in self.model_fields_set]
+        if given and not self.has_posterior:
+            tables = ", ".join(f"[{name}]" for name in given)
+            raise ValueError(f"reconstruct.position = 'instead' leaves no posterior: take {tables} out")
+        return self
+
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, every default filled in, without the Nones."""
-        return self.model_dump(mode="json", exclude_none=True)
+        """Nested plain values, every default filled in, without the Nones and tables that have no part in the run."""
+        absent = set() if self.has_posterior else set(_OF_A_POSTERIOR)
+        return self.model_dump(mode="json", exclude_none=True, exclude=absent)
 
     def changes(self, other: Config) -> list[str]:
         """Dotted keys whose values differ between two configurations."""

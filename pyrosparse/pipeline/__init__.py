@@ -1,9 +1,11 @@
 """The command line's way through the house: settings in, a folder with everything in it out.
 
-Stages, in their order: teacher (only with ``[fit.teacher]``), dense, fit, prune, fine_tune (only with
-epochs), file, onnx (unless ``export.onnx = false``), curve, test, report. Each leaves its files and its
-record in ``metrics.json`` in one step, so that ``--resume`` starts after the last finished one. The test
-data are touched in the stage ``test`` alone, when every choice has been made.
+Stages, in their order: teacher (only with ``[fit.teacher]``), dense, reconstruct (with ``[reconstruct]`` before
+or instead of a posterior), fit, prune, reconstruct_pruned (with ``[reconstruct]`` after it), fine_tune (only with
+epochs), file, onnx (unless ``export.onnx = false``), curve, test, report. Where reconstruction stands instead of a
+posterior there is no fit, prune and curve. Each stage leaves its files and its record in ``metrics.json`` in one step,
+so that ``--resume`` starts after the last finished one. The test data are touched in the stage ``test`` alone, when
+every choice has been made.
 
 What is in the folder:
 
@@ -17,7 +19,8 @@ dense.safetensors     parameters of the pre-trained network
 posterior.safetensors ``SITE/mean``, ``SITE/std``, ``SITE/relevance``, and ``SITE/keep`` (1: it is in the
                       pruned network) for each site, in the original's coordinates
 posterior.nc          draws and summaries for ArviZ
-pruned.safetensors    parameters of the pruned network; fine_tuned.safetensors after fine-tuning
+pruned.safetensors    parameters of the pruned network; fine_tuned.safetensors after fine-tuning,
+                      reconstructed.safetensors and reconstructed_pruned.safetensors after reconstruction
 network.psz           the file; network.onnx is the same network for ONNX Runtime
 report.html           all of it on one page
 ===================== ==============================================================================
@@ -39,6 +42,8 @@ curve      ``threshold, kept, nonzero, bytes, val_error, notes`` at a row of thr
 agreement  ``file, onnx``: largest absolute difference from the network in memory on the test inputs
 notes      aids (shifts, a teacher), a cold posterior, and what was done otherwise than asked
 ========== =========================================================================================
+
+``reconstruction`` has ``position, curve`` and all of :class:`~pyrosparse.reconstruction.ReconstructionReport`.
 """
 
 from __future__ import annotations

@@ -24,12 +24,15 @@ from pyrosparse.infer.settings import FitSettings, pick_device
 from pyrosparse.likelihoods import Categorical
 from pyrosparse.model import SparseModel
 from pyrosparse.priors import Prior
+from pyrosparse.reconstruction.goals import Aim, goals_of
+from pyrosparse.reconstruction.stage import movable_units
 from pyrosparse.text import nearest
 
 __all__ = [
     "check_fits",
     "check_model",
     "check_onnx",
+    "check_reconstruct",
     "cold_sites",
     "dataset",
     "device",
@@ -217,6 +220,19 @@ def check_model(config: Config, dense: nn.Module) -> None:
     """
     model, _ = sparse_pair(config, dense, num_data=1)
     FitSettings(epochs=config.fit.epochs, site_schedules=site_schedules(config)).schedules_of(model.sites)
+
+
+def check_reconstruct(config: Config, dense: nn.Module, data: Dataset) -> None:
+    """See that the network can be reconstructed and that the goal names its layers, before any training.
+
+    :raises NetworkError: for a part that cannot be reconstructed through, by its name.
+    :raises ConfigError: a goal for a layer that there is not, or whose units cannot go.
+    """
+    table = config.reconstruct
+    if table is None or table.method != "linear":
+        return
+    movable = movable_units(dense, data.x_train, input_features=table.input_features)
+    goals_of(movable, **{aim.value: table.goal.get(aim.value) for aim in Aim})
 
 
 def teacher(config: Config, data: Dataset) -> nn.Module | None:

@@ -20,7 +20,7 @@ from pyrosparse.text import size
 
 __all__ = ["Context"]
 
-_SEEDS = {"network": 0, "teacher": 1, "dense": 2, "fit": 3, "fine_tune": 4}
+_SEEDS = {"network": 0, "teacher": 1, "dense": 2, "fit": 3, "fine_tune": 4, "reconstruct": 5}
 
 
 class Context:
@@ -42,7 +42,9 @@ class Context:
         build.check_fits(self.network, config.model.name, self.data)
         if config.pretrain.weights is not None:
             build.weights(self.network, config.pretrain.weights)
-        build.check_model(config, self.network)
+        if config.has_posterior:
+            build.check_model(config, self.network)
+        build.check_reconstruct(config, self.network, self.data)
         self.teacher = build.teacher(config, self.data)
         self.train = build.loader(self.data.x_train, self.data.y_train, config, where=self.device, train=True)
         self.val = build.loader(self.data.x_val, self.data.y_val, config, where=self.device)
@@ -67,6 +69,12 @@ class Context:
             data=str(self.data),
             model=self.config.model.name,
         )
+
+    @property
+    def aids(self) -> list[str]:
+        """What a reader of the results must know of the data."""
+        shift = self.config.data.shift
+        return [f"trained with shifts of up to {shift} pixels"] if shift else []
 
     def write_state(self, name: str, network: nn.Module) -> None:
         """Write the parameters and buffers of a network as safetensors."""

@@ -19,10 +19,15 @@ from pyrosparse.pipeline import build
 from pyrosparse.pipeline.context import Clock, Context
 from pyrosparse.pipeline.fitting import Fitting
 from pyrosparse.pipeline.measure import in_file, sizes
+from pyrosparse.pipeline.reconstructing import reconstructed
 from pyrosparse.posterior import read
-from pyrosparse.pruning import Pruned, fine_tune, prune
+from pyrosparse.pruning import Pruned, as_pruned, fine_tune, prune
 
 __all__ = ["Cutting"]
+
+_NO_POSTERIOR = (
+    "there is no posterior: each layer is rounded in steps of c/8 of the root mean square of its weights in the file"
+)
 
 
 class Cutting:
@@ -67,27 +72,44 @@ class Cutting:
         return pruned
 
     @cached_property
+    def cut(self) -> Pruned:
+        """The network when all units are gone that will go: pruned, reconstructed, or one after the other."""
+        run, table = self.run, self.run.config.reconstruct
+        dense = sizes(self.fitting.dense)["parameters"]
+        if table is None or table.position == "before":
+            return self.pruned
+        if table.position == "instead":
+            run.folder.metrics["notes"] = [*run.aids, _NO_POSTERIOR]
+            return as_pruned(self.fitting.start, original_parameters=dense)
+        before = self.pruned
+        network = reconstructed(run, before.network, "reconstruct_pruned")
+        weights = sizes(before.network)["nonzero"], sizes(network)["nonzero"]
+        note = f"reconstruction after pruning fills what was 0 in the layers: {weights[0]:,} → {weights[1]:,} numbers"
+        run.folder.metrics["notes"] = [n for n in run.folder.metrics["notes"] if n != note] + [note]
+        return as_pruned(network, original_parameters=before.original_parameters, before=before)
+
+    @cached_property
     def small(self) -> Pruned:
         """The network that goes into the file: fine-tuned, if there are epochs for it."""
         run, table = self.run, self.run.config.fine_tune
         if not table.epochs:
-            return self.pruned
-        tuned = self.pruned
+            return self.cut
+        tuned = self.cut
         if run.folder.finished("fine_tune"):
-            tuned = fine_tune(self.pruned, run.train, epochs=0, lr=table.lr)  # a copy
+            tuned = fine_tune(self.cut, run.train, epochs=0, lr=table.lr)  # a copy
             build.weights(tuned.network, str(run.folder / "fine_tuned.safetensors"))
             return tuned
         run.seed("fine_tune")
         clock = Clock()
-        tuned = fine_tune(self.pruned, run.train, epochs=table.epochs, lr=table.lr, val_loader=run.val)
+        tuned = fine_tune(self.cut, run.train, epochs=table.epochs, lr=table.lr, val_loader=run.val)
         run.write_state("fine_tuned.safetensors", tuned.network)
         run.finish("fine_tune", tuned.network, clock())
         return tuned
 
     def curve(self) -> None:
-        """Measure validation error and bytes at a row of thresholds, without fine-tuning."""
+        """Measure validation error and bytes at a row of thresholds, without what comes after pruning."""
         run = self.run
-        if run.folder.finished("curve"):
+        if not run.config.has_posterior or run.folder.finished("curve"):
             return
         c = run.folder.stage("file").get("c")
         chosen = float(run.folder.metrics["threshold"])
@@ -114,7 +136,8 @@ class Cutting:
     def _cut(self, **options: Any) -> Pruned:
         """Prune; the file is compared with the dense network, whatever was reconstructed before the fit."""
         pruned = prune(*self.fitting.posterior, **options)
-        if self.run.config.reconstruct is None:
+        table = self.run.config.reconstruct
+        if table is None or table.position != "before":
             return pruned
         return replace(pruned, original_parameters=sizes(self.fitting.dense)["parameters"])
 

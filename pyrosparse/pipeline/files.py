@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -43,7 +44,7 @@ class Files:
 
     def _save(self, path: Path, small: Pruned) -> FileInfo:
         """Write the file: c as given or chosen on validation data, coarser where a budget asks for it."""
-        table, budget = self.run.config.file, self.run.config.prune.budget_bytes
+        table, budget = self.run.config.file, self.run.config.prune.budget_bytes  # no budget without a posterior
         info = coding.save(path, small, c=table.c, val_loader=self.run.val, tolerance=table.tolerance)
         if budget is None or info.bytes <= budget:
             return info
@@ -90,19 +91,20 @@ class Files:
         x, y = run.data.x_test, run.data.y_test
         small = self.cutting.small
         memory = outputs(in_file(small, run.folder.stage("file").get("c")), x)
-        logits = {
-            "dense": outputs(self.fitting.dense, x),
-            "fit": outputs(mean_network(*self.fitting.posterior), x),
-            "prune": outputs(self.cutting.pruned.network, x),
-            "file": outputs(self.reloaded(), x),
-        }
+        logits = {"dense": outputs(self.fitting.dense, x), "file": outputs(self.reloaded(), x)}
         agreement = {"file": agree("file", memory, logits["file"], run.folder / "network.psz")}
-        if run.folder.stage("teacher") and self.fitting.teacher is not None:
-            logits["teacher"] = outputs(self.fitting.teacher, x)
-        if run.folder.stage("reconstruct"):
-            logits["reconstruct"] = outputs(self.fitting.start, x)
-        if run.folder.stage("fine_tune"):
-            logits["fine_tune"] = outputs(small.network, x)
+        made: dict[str, Callable[[], nn.Module | None]] = {
+            "teacher": lambda: self.fitting.teacher,
+            "reconstruct": lambda: self.fitting.start,
+            "fit": lambda: mean_network(*self.fitting.posterior),
+            "prune": lambda: self.cutting.pruned.network,
+            "reconstruct_pruned": lambda: self.cutting.cut.network,
+            "fine_tune": lambda: small.network,
+        }
+        for name, network in made.items():
+            found = network() if run.folder.stage(name) else None
+            if found is not None:
+                logits[name] = outputs(found, x)
         if run.folder.stage("onnx"):
             logits["onnx"] = onnx_outputs(run.folder / "network.onnx", x)
             agreement["onnx"] = agree("onnx", memory, logits["onnx"], run.folder / "network.onnx")

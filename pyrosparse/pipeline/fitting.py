@@ -69,8 +69,11 @@ class Fitting:
 
     @cached_property
     def start(self) -> nn.Module:
-        """The network that the posterior starts from: the dense one, or what is reconstructed of it."""
-        return reconstructed(self.run, self.dense)
+        """The network that the posterior starts from, or that stands in its place: dense, or what is made of that."""
+        table = self.run.config.reconstruct
+        if table is None or table.position == "after":
+            return self.dense
+        return reconstructed(self.run, self.dense, "reconstruct")
 
     @cached_property
     def posterior(self) -> tuple[SparseModel, AutoSparse]:
@@ -127,12 +130,10 @@ class Fitting:
 
     def _notes(self, model: SparseModel) -> list[str]:
         """What a reader of the results must know of the fit: aids, and whether the posterior is a true one."""
-        config, notes = self.run.config, []
-        if config.data.shift:
-            notes.append(f"trained with shifts of up to {config.data.shift} pixels")
+        config, notes = self.run.config, self.run.aids
         if config.fit.teacher is not None:
             notes.append(f"trained on labels softened by a teacher, {config.fit.teacher.name}")
-        if config.reconstruct is not None:
+        if config.reconstruct is not None and config.reconstruct.position == "before":
             notes.append(
                 "the posterior starts from the reconstructed network: weights and units before pruning are those of "
                 "it, sizes are compared with the dense network"

@@ -24,6 +24,7 @@ ARTEFACTS: dict[str, tuple[str, ...]] = {
     "reconstruct": ("reconstructed.safetensors",),
     "fit": ("history.jsonl", "checkpoint", "posterior.nc"),
     "prune": ("pruned.safetensors", "posterior.safetensors"),
+    "reconstruct_pruned": ("reconstructed_pruned.safetensors",),
     "fine_tune": ("fine_tuned.safetensors",),
     "file": ("network.psz",),
     "onnx": ("network.onnx",),

@@ -1,4 +1,4 @@
-"""The stage between the dense network and the posterior: linear reconstruction, and its curve of error against size."""
+"""Linear reconstruction as a stage, before, after or instead of the posterior, and its curve of error against size."""
 
 from __future__ import annotations
 
@@ -7,45 +7,87 @@ from typing import Any
 from torch import nn
 
 from pyrosparse.data import TensorLoader
-from pyrosparse.infer import evaluate
+from pyrosparse.infer import evaluate, train
+from pyrosparse.infer.schedules import linear_decay
+from pyrosparse.pipeline import build
 from pyrosparse.pipeline.context import Clock, Context
+from pyrosparse.reconstruction.baselines import low_rank, magnitude
 from pyrosparse.reconstruction.chain import Chaining
+from pyrosparse.reconstruction.report import ReconstructionReport
 from pyrosparse.reconstruction.stage import reconstruct
 
 __all__ = ["reconstructed"]
 
 
-def reconstructed(run: Context, dense: nn.Module) -> nn.Module:
-    """The network that the posterior starts from: the dense one, or what ``[reconstruct]`` makes of it.
+def reconstructed(run: Context, network: nn.Module, stage: str) -> nn.Module:
+    """What ``[reconstruct]`` makes of a network, written down as a stage.
 
-    It is made anew when a run is resumed, which gives the same: its shapes are not those of the settings' network.
+    When a run is resumed, it is made anew for its shapes, which are not those of the settings' network, and its numbers
+    are read back.
+
+    :param stage: ``"reconstruct"``, or ``"reconstruct_pruned"`` after a posterior.
     """
     table = run.config.reconstruct
-    if table is None:
-        return dense
-    images = slice(table.examples)
-    x, y = run.data.x_train[images], run.data.y_train[images]
-    loader = TensorLoader(x, y, run.config.data.batch_size, shuffle=False, device=run.device)
+    assert table is not None
+    name = "reconstructed.safetensors" if stage == "reconstruct" else "reconstructed_pruned.safetensors"
+    finished = run.folder.finished(stage)
+    run.seed("reconstruct")
     clock = Clock()
-    small, report = reconstruct(
-        dense,
-        loader,
+    small, report = _smaller(run, network, shapes_only=finished)
+    if finished:
+        build.weights(small, str(run.folder / name))
+        return small.eval()
+    found = report.to_dict() | {"position": table.position}
+    if table.epochs and table.method != "magnitude":  # which trains in its rounds
+        found["untrained_val_error"] = evaluate(small, run.val).error
+        found["method"] += f", trained for {table.epochs} epochs"
+        small = train(
+            small, run.train, epochs=table.epochs, lr=table.lr, lr_schedule=linear_decay(hold=0.0), val_loader=run.val
+        )
+    seconds = clock()
+    if table.method == "linear":
+        found["curve"] = _curve(run, network)
+    run.write_state(name, small)
+    run.finish(stage, small, seconds, reconstruction=found)
+    return small
+
+
+def _smaller(run: Context, network: nn.Module, *, shapes_only: bool) -> tuple[nn.Module, ReconstructionReport]:
+    """Apply the method that the settings name.
+
+    :param shapes_only: whether only the shapes of the result matter, so that nothing need be trained.
+    """
+    table = run.config.reconstruct
+    assert table is not None
+    if table.method == "low-rank":
+        return low_rank(network, **table.goal)
+    if table.method == "magnitude":
+        options = {"rounds": 1, "epochs": 0} if shapes_only else {"rounds": table.rounds, "epochs": table.epochs}
+        assert table.density is not None
+        return magnitude(network, run.train, density=table.density, lr=table.lr, **options)
+    return reconstruct(
+        network,
+        _examples(run),
         chaining=table.chaining,
         debias=table.debias,
         refit=table.refit,
         low_rank=table.low_rank,
         input_features=table.input_features,
+        solver=table.solver,
+        tol=table.tolerance,
         **table.goal,
     )
-    if not run.folder.finished("reconstruct"):
-        seconds = clock()
-        found = report.to_dict() | {"curve": _curve(run, dense, loader)}
-        run.write_state("reconstructed.safetensors", small)
-        run.finish("reconstruct", small, seconds, reconstruction=found)
-    return small
 
 
-def _curve(run: Context, dense: nn.Module, loader: TensorLoader) -> list[dict[str, Any]]:
+def _examples(run: Context) -> TensorLoader:
+    """Training data that the moments are of."""
+    assert run.config.reconstruct is not None
+    images = slice(run.config.reconstruct.examples)
+    x, y = run.data.x_train[images], run.data.y_train[images]
+    return TensorLoader(x, y, run.config.data.batch_size, shuffle=False, device=run.device)
+
+
+def _curve(run: Context, network: nn.Module) -> list[dict[str, Any]]:
     """Validation error and KiB over λ/λ_max for every chaining, with and without debiasing."""
     table = run.config.reconstruct
     assert table is not None
@@ -54,12 +96,14 @@ def _curve(run: Context, dense: nn.Module, loader: TensorLoader) -> list[dict[st
         for debias in (True, False):
             for ratio in table.curve:
                 small, report = reconstruct(
-                    dense,
-                    loader,
+                    network,
+                    _examples(run),
                     lam_ratio=ratio,
                     chaining=chaining,
                     debias=debias,
                     input_features=table.input_features,
+                    solver=table.solver,
+                    tol=table.tolerance,
                 )
                 error = evaluate(small, run.val).error
                 points.append(

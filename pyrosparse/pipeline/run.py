@@ -96,7 +96,8 @@ def preview(run_dir: str | Path, *, threshold: float | None = None, budget: str 
 def _finish(context: Context, cutting: Cutting) -> None:
     """Run every stage that is not finished; each asks for the ones before it."""
     context.describe()
-    _ = cutting.fitting.posterior
+    if context.config.has_posterior:
+        _ = cutting.fitting.posterior
     _ = cutting.small
     files = Files(context, cutting.fitting, cutting)
     files.psz()
@@ -118,6 +119,8 @@ def settings(folder: RunFolder) -> Config:
 
 def _fitted(run_dir: str | Path) -> RunFolder:
     folder = RunFolder.existing(run_dir)
+    if not settings(folder).has_posterior:
+        raise DataError(f"{run_dir} has no posterior to cut at a threshold: run it again with another [reconstruct]")
     if not folder.finished("fit"):
         raise DataError(f"{run_dir} holds no finished fit: finish it with `pyrosparse run … --resume`")
     return folder

@@ -53,21 +53,7 @@ def render(run: Run) -> str:
             element("p", _summary(run), class_="summary"),
             sections.headline(run),
         ),
-        element(
-            "main",
-            sections.stages(run),
-            reconstruction(run),
-            sections.layers(run),
-            scales(run),
-            sections.file(run),
-            gallery.tradeoff(run),
-            gallery.live_weights(run),
-            polar.phases(run),
-            gallery.posterior(run),
-            gallery.histograms(run),
-            gallery.history(run),
-            sections.config(run),
-        ),
+        element("main", sections.stages(run), reconstruction(run), *_of_the_posterior(run), sections.config(run)),
         element("footer", sections.agreement(run), sections.notes(run), _missing(run)),
     ]
     head = join(
@@ -79,6 +65,23 @@ def render(run: Run) -> str:
         ]
     )
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{join(body)}\n</body>\n</html>\n'
+
+
+def _of_the_posterior(run: Run) -> list[Html]:
+    """What a run has to say of its posterior; of one that has none, only its file."""
+    if not run.has_posterior:
+        return [sections.file(run)]
+    return [
+        sections.layers(run),
+        scales(run),
+        sections.file(run),
+        gallery.tradeoff(run),
+        gallery.live_weights(run),
+        polar.phases(run),
+        gallery.posterior(run),
+        gallery.histograms(run),
+        gallery.history(run),
+    ]
 
 
 def _title(run: Run) -> str:
@@ -100,7 +103,7 @@ def _missing(run: Run) -> Html:
 def _summary(run: Run) -> str:
     """One sentence: what went in and what came out."""
     dense = run.stage("dense")
-    final = run.stage("file") or run.stage("fine_tune") or run.stage("prune")
+    final = run.stage("file") or run.stage("fine_tune") or run.stage("prune") or run.stage("reconstruct")
     if not dense or not final:
         return "This run has not been measured from end to end."
     parts = [f"The network went from {size_of(dense.get('bytes'))} to {size_of(final.get('bytes'))}"]

@@ -20,6 +20,7 @@ __all__ = ["Run", "SiteArrays", "read_run"]
 
 SCHEMA = 1
 FILES = ("config.toml", "metrics.json", "history.jsonl", "posterior.safetensors")
+_OF_A_POSTERIOR = ("history.jsonl", "posterior.safetensors")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class Run:
         return next((row for row in self.rows("stages") if row.get("name") == name), {})
 
     @property
+    def has_posterior(self) -> bool:
+        """Whether the run was to have one: not where reconstruction stands in its place."""
+        return _has_posterior(self.config)
+
+    @property
     def example_shape(self) -> tuple[int, ...] | None:
         """Shape of one input, as the metrics' description of the data has it; None if it is not said."""
         found = re.search(r"examples of shape \(([\d, ]+)\)", str(self.metrics.get("data", "")))
@@ -105,15 +111,23 @@ def read_run(run_dir: Path | str) -> Run:
         raise DataError(f"{folder} is not a run folder: it holds none of {', '.join(FILES)}")
     text = _text(folder / "config.toml")
     metrics = _metrics(folder / "metrics.json")
+    config = _config(folder / "config.toml", text)
+    if not _has_posterior(config):
+        missing = tuple(name for name in missing if name not in _OF_A_POSTERIOR)
     return Run(
         folder=folder,
         config_text=text,
-        config=_config(folder / "config.toml", text),
+        config=config,
         metrics=metrics,
         history=_history(folder / "history.jsonl"),
         sites=_sites(folder / "posterior.safetensors", order=_layer_order(metrics)),
         missing=missing,
     )
+
+
+def _has_posterior(config: Mapping[str, Any]) -> bool:
+    table = config.get("reconstruct")
+    return not (isinstance(table, Mapping) and table.get("position") == "instead")
 
 
 def _text(path: Path) -> str:

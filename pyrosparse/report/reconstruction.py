@@ -17,6 +17,11 @@ from pyrosparse.report.theme import ALERT, INK, KEPT, calm, themed, to_svg
 
 __all__ = ["error_against_size", "reconstruction"]
 
+_WHERE = {
+    "before": ", before the posterior",
+    "after": ", in the pruned network",
+    "instead": ", with no posterior at all",
+}
 _COLOURS = {"parallel": KEPT, "top-down": ALERT, "bottom-up": INK}
 
 
@@ -25,7 +30,8 @@ def reconstruction(run: Run) -> Html:
     found = run.metrics.get("reconstruction")
     if not isinstance(found, Mapping):
         return Html("")
-    lead = f"Units that the next layer can do without, before the posterior: {found.get('method', NONE)}."
+    where = _WHERE.get(str(found.get("position")), "")
+    lead = f"What the next layer can do without{where}: {found.get('method', NONE)}."
     rows = [row for row in found.get("rows", []) if isinstance(row, Mapping)]
     factors = any(row.get("rank") is not None for row in rows)
     header = ["Layer", "Inputs before", "after", *(["Rank"] if factors else []), "λ / λ max"]
@@ -57,14 +63,18 @@ def reconstruction(run: Run) -> Html:
             "is smaller."
         )
         shown.append(element("div", figure(svg, "Over λ, by chaining", caption), class_="grid"))
+    notes = [str(note) for note in found.get("notes", [])]
+    if notes:
+        shown.append(element("ul", *(element("li", note) for note in notes), class_="notes"))
     return section("Reconstruction", lead, join(shown))
 
 
 def _marks(run: Run, found: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """KiB and validation error of the network before the stage and after it, where both were measured."""
+    before, after = ("prune", "reconstruct_pruned") if found.get("position") == "after" else ("dense", "reconstruct")
     ends = {
-        "dense": (found.get("kib_before"), run.stage("dense").get("val_error")),
-        "this run": (found.get("kib"), run.stage("reconstruct").get("val_error")),
+        before: (found.get("kib_before"), run.stage(before).get("val_error")),
+        "this run": (found.get("kib"), run.stage(after).get("val_error")),
     }
     numbers = {name: (finite(kib), finite(error)) for name, (kib, error) in ends.items()}
     return {name: (kib, error) for name, (kib, error) in numbers.items() if kib and error is not None}

@@ -17,6 +17,7 @@ STAGES = {
     "reconstruct": "Reconstructed",
     "fit": "Posterior fitted",
     "prune": "Pruned",
+    "reconstruct_pruned": "Reconstructed",
     "fine_tune": "Fine-tuned",
     "file": "File, read back",
     "onnx": "ONNX Runtime",
@@ -31,7 +32,7 @@ def absent(what: str, why: str = "") -> Html:
 def _ends(run: Run) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The dense stage, and what came out: each number from the latest stage that has it, the file's own first."""
     after: dict[str, Any] = {}
-    for name in ("prune", "fine_tune", "file"):
+    for name in ("reconstruct", "prune", "reconstruct_pruned", "fine_tune", "file"):
         after.update({k: v for k, v in run.stage(name).items() if finite(v) is not None})
     return run.stage("dense"), after
 
