@@ -74,7 +74,8 @@ def test_after_a_posterior(tmp_path: Path) -> None:
     assert all(f">{name}<" in page for name in ("prune", "this run"))
     pipeline.prune_again(folder, threshold=-1.0)
     again = metrics(folder)
-    assert again["reconstruction"]["kib_before"] < made["kib_before"]
+    assert again["threshold"] == -1.0
+    assert again["reconstruction"]["rows"] != made["rows"]  # made anew, of another network
     assert len(again["notes"]) == len(set(again["notes"]))
 
 
@@ -124,7 +125,7 @@ def test_instead_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytes
     "table",
     [
         {"method": "magnitude", "density": 0.4, "rounds": 2, "epochs": 2},
-        {"method": "low-rank", "error": 0.4, "epochs": 3, "lr": 2e-3},
+        {"method": "low-rank", "error": 0.4, "epochs": 1},
     ],
 )
 def test_baselines_in_its_place(table: dict[str, Any], tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_baselines_in_its_place(table: dict[str, Any], tmp_path: Path) -> None:
     found = metrics(folder)
     rows = {row["name"]: row for row in found["stages"]}
     assert rows["reconstruct"]["nonzero"] < 0.9 * rows["dense"]["nonzero"]
-    assert rows["file"]["error"] < rows["dense"]["error"] + 0.1
+    assert rows["file"]["error"] == pytest.approx(rows["reconstruct"]["error"], abs=0.1)
     page = str(reconstruction(read_run(folder)))
     assert found["reconstruction"]["method"].split()[0] in page
     pipeline.run(settings_of(folder), folder, resume=True)
