@@ -16,9 +16,9 @@ RESULTS = FOLDER / "results"
 CACHE = FOLDER / "cache"
 
 
-def environment() -> dict[str, Any]:
-    """Versions and the kind of machine; no names, no paths."""
-    packages = ("pyrosparse", "torch", "pyro-ppl", "numpy", "scipy", "constriction", "scikit-learn")
+def environment(*others: str) -> dict[str, Any]:
+    """Versions, of other packages too, and the kind of machine; no names, no paths."""
+    packages = ("pyrosparse", "torch", "pyro-ppl", "numpy", "scipy", "constriction", "scikit-learn", *others)
     return {
         "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},

@@ -6,24 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import compression
-import torch
 from lenet_groups import ROWS as GROUP_ROWS
 from lenet_groups import GroupRecipe, fit_groups
 from mnist import Data
-from torch import Tensor, nn
+from torch import nn
 
 import pyrosparse as ps
 from pyrosparse.data import TensorLoader
-from pyrosparse.pruning import Pruned, PruneReport
+from pyrosparse.pruning import Pruned, as_pruned
 from pyrosparse.reconstruction import reconstruct
 
 
 @dataclass(frozen=True)
 class Ending:
-    """What a row chooses from on validation data.
+    """What a row chooses from on validation data; both grids are geometric, and grow where a choice is at an end.
 
-    :param cuts: tolerances of pruning (Sparse VD, GHS), or λ/λ_max of reconstruction where it comes last.
-    :param steps: c, see above.
+    :param cuts: tolerances of pruning (Sparse VD, GHS), or λ/λ_max of reconstruction where it comes last, ascending.
+    :param steps: c, ascending: the unit of a layer's step is the median posterior deviation of its kept weights, or an
+        eighth of their root mean square where there is no posterior.
     :param epochs: of training through the rounding.
     :param lr: in units of the step.
     """
@@ -38,21 +38,23 @@ class Ending:
 class Recipe:
     """Everything that the rows depend on; written into the JSON.
 
-    :param tolerance: of the validation error above the dense network's.
+    :param level: validation error that a file of any row and seed may have.
+    :param widenings: how often a grid may grow by a value at each end.
     :param images: of the training data, for the moments.
     :param ratios: λ/λ_max that reconstruction before Sparse VD chooses from: the largest one whose network is within
-        the tolerance before it is trained.
+        the level before it is trained.
     """
 
     sparse: compression.Recipe
     groups: GroupRecipe
     pretrain_epochs: int = 6
-    tolerance: float = 0.002
+    level: float = 0.023
+    widenings: int = 4
     images: int = 10_000
     ratios: tuple[float, ...] = (0.002, 0.005, 0.01, 0.02, 0.03)
-    after_fit: Ending = Ending((0.005, 0.01, 0.02, 0.04), (2.5, 4.0, 6.5))
-    after_reconstruction: Ending = Ending((0.05, 0.08, 0.12), (1.5, 2.5, 4.0))
-    after_both: Ending = Ending((0.03, 0.06, 0.1), (2.5, 4.0, 6.5))
+    after_fit: Ending = Ending((0.005, 0.01, 0.02, 0.04), (2.5, 4.0, 6.4, 10.2))
+    after_reconstruction: Ending = Ending((0.03, 0.05, 0.083, 0.14), (12.0, 20.0, 33.0))
+    after_both: Ending = Ending((0.03, 0.05, 0.083, 0.14), (4.0, 6.4, 10.2))
     group_cut: float = 0.002
 
     @classmethod
@@ -82,7 +84,8 @@ class Start:
         return sum(p.numel() for p in self.dense.parameters())
 
 
-Candidates = tuple[list[tuple[str, Pruned]], Ending, float]
+# makes the cut at a value of the grid; what it chooses from; CPU seconds of earlier runs of its fit
+Candidates = tuple[Callable[[float], Pruned], Ending, float]
 
 
 def reconstructed(network: nn.Module, start: Start, ratio: float) -> nn.Module:
@@ -95,21 +98,13 @@ def reconstructed(network: nn.Module, start: Start, ratio: float) -> nn.Module:
     return small
 
 
-def with_steps(network: nn.Module, unit: dict[str, Tensor], start: Start) -> Pruned:
-    """A network of least squares whose layers have ``unit`` in the place of a posterior's standard deviation."""
-    masks = {site: torch.ones_like(network.get_parameter(site), dtype=torch.bool) for site in unit}
-    return Pruned(network, masks, unit, {}, start.parameters, PruneReport(float("inf")))
-
-
 def by_reconstruction(start: Start) -> Candidates:
     """Reconstruction alone."""
-    recipe, cuts = start.recipe, []
-    for ratio in recipe.after_reconstruction.cuts:
-        small = reconstructed(start.dense, start, ratio)
-        weights = {name: p.detach() for name, p in small.named_parameters() if p.dim() > 1}
-        rms = {name: w.square().mean().sqrt() for name, w in weights.items()}
-        cuts.append((f"λ/λ_max {ratio:g}", with_steps(small, rms, start)))
-    return cuts, recipe.after_reconstruction, 0.0
+
+    def cut(ratio: float) -> Pruned:
+        return as_pruned(reconstructed(start.dense, start, ratio), original_parameters=start.parameters)
+
+    return cut, start.recipe.after_reconstruction, 0.0
 
 
 def by_sparse_vd(start: Start, network: nn.Module | None = None, name: str = "sparse-vd") -> Candidates:
@@ -122,8 +117,8 @@ def by_sparse_vd(start: Start, network: nn.Module | None = None, name: str = "sp
 
 
 def by_reconstruction_and_sparse_vd(start: Start) -> Candidates:
-    """Reconstruction as far as it costs no more than the tolerance, then Sparse VD."""
-    bound = ps.evaluate(start.dense, start.data.val).error + start.recipe.tolerance
+    """Reconstruction as far as it stays within the level, then Sparse VD."""
+    bound = start.recipe.level
     tried = [reconstructed(start.dense, start, ratio) for ratio in start.recipe.ratios]
     within = [network for network in tried if ps.evaluate(network, start.data.val).error <= bound]
     return by_sparse_vd(start, (within or tried[:1])[-1], "reconstruction-sparse-vd")
@@ -141,12 +136,12 @@ def by_groups_and_reconstruction(start: Start) -> Candidates:
     model, guide, seconds = fit_horseshoe(start)
     options = {"threshold": "auto", "val_loader": start.data.val, "tolerance": recipe.group_cut}
     pruned = compression.prune_to(model, guide, start.parameters, **options)
-    median = {site: sigma[sigma > 0].median() for site, sigma in pruned.sigma.items()}
-    cuts = [
-        (f"λ/λ_max {ratio:g}", with_steps(reconstructed(pruned.network, start, ratio), median, start))
-        for ratio in recipe.after_both.cuts
-    ]
-    return cuts, recipe.after_both, seconds
+
+    def cut(ratio: float) -> Pruned:
+        network = reconstructed(pruned.network, start, ratio)
+        return as_pruned(network, original_parameters=start.parameters, before=pruned)
+
+    return cut, recipe.after_both, seconds
 
 
 def fit_horseshoe(start: Start) -> tuple[ps.SparseModel, ps.guides.AutoSparse, float]:
@@ -156,13 +151,14 @@ def fit_horseshoe(start: Start) -> tuple[ps.SparseModel, ps.guides.AutoSparse, f
     return model, guide, seconds
 
 
-def pruned_within(model: ps.SparseModel, guide: ps.guides.AutoSparse, start: Start) -> list[tuple[str, Pruned]]:
-    """One cut for each tolerance."""
-    cuts = []
-    for tolerance in start.recipe.after_fit.cuts:
+def pruned_within(model: ps.SparseModel, guide: ps.guides.AutoSparse, start: Start) -> Callable[[float], Pruned]:
+    """Prune at a tolerance."""
+
+    def cut(tolerance: float) -> Pruned:
         options = {"threshold": "auto", "val_loader": start.data.val, "tolerance": tolerance}
-        cuts.append((f"tolerance {tolerance:g}", compression.prune_to(model, guide, start.parameters, **options)))
-    return cuts
+        return compression.prune_to(model, guide, start.parameters, **options)
+
+    return cut
 
 
 ROWS: dict[str, Callable[[Start], Candidates]] = {

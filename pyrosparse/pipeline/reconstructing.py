@@ -62,9 +62,9 @@ def _smaller(run: Context, network: nn.Module, *, shapes_only: bool) -> tuple[nn
     if table.method == "low-rank":
         return low_rank(network, **table.goal)
     if table.method == "magnitude":
-        options = {"rounds": 1, "epochs": 0} if shapes_only else {"rounds": table.rounds, "epochs": table.epochs}
+        rounds, epochs = (1, 0) if shapes_only else (table.rounds, table.epochs)
         assert table.density is not None
-        return magnitude(network, run.train, density=table.density, lr=table.lr, **options)
+        return magnitude(network, run.train, density=table.density, rounds=rounds, epochs=epochs, lr=table.lr)
     return reconstruct(
         network,
         _examples(run),

@@ -67,7 +67,7 @@ def screen(problem: Problem, lam: float, M: Matrices) -> Tensor:
     :param M: any point; the nearer to the solution, the more is screened.
     :returns: boolean, shape ``(groups,)``.
     """
-    G = problem.correlation(M)
+    G = problem.correlation_of_few(M)
     certificate = problem.certify(M, lam, G)
     gap = max(0.0, certificate.primal - certificate.dual) + _ROUNDING * float(problem.c)
     radius = math.sqrt(2 * gap)

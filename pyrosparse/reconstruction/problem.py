@@ -155,9 +155,17 @@ class Problem:
         """G = S − M R, the covariance of what is left of Y with X: minus the gradient of the loss."""
         return tuple(b.S - m @ b.R for b, m in zip(self.blocks, M, strict=True))
 
+    def correlation_of_few(self, M: Matrices) -> Matrices:
+        """Return ``correlation(M)`` by the columns of M that are not 0: cheaper where they are few."""
+        found = []
+        for b, m in zip(self.blocks, M, strict=True):
+            columns = m.any(0).nonzero().flatten()
+            found.append(b.S - m[:, columns] @ b.R[columns])
+        return tuple(found)
+
     def loss(self, M: Matrices, G: Matrices | None = None) -> Tensor:
         """½ E‖Y − M X‖², from G = S − M R where it is known: c/2 − ½ tr M (S + G)ᵀ."""
-        G = self.correlation(M) if G is None else G
+        G = self.correlation_of_few(M) if G is None else G
         explained = [(m * (b.S + g)).sum() for b, m, g in zip(self.blocks, M, G, strict=True)]
         return 0.5 * (self.c - torch.stack(explained).sum())
 

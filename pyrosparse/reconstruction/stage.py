@@ -98,8 +98,8 @@ def reconstruct(
     goals = goals_of(structure.units, lam=lam, lam_ratio=lam_ratio, units=units, kib=kib, error=error)
     original = deepcopy(network).eval()
     chain = Chain(original, loader, structure, chaining=chaining, debias=debias, solver=solver, tol=tol)
-    whole = isinstance(kib, int | float)
-    outcome = chain.run_within(float(kib)) if whole else chain.run(goals)  # type: ignore[arg-type]
+    whole = float(kib) if isinstance(kib, int | float) else None
+    outcome = chain.run(goals) if whole is None else chain.run_within(whole)
     if refit:
         chain.refit(outcome)
     small = deepcopy(outcome.network)
@@ -109,7 +109,7 @@ def reconstruct(
     report.difference = _proved(outcome.network, small, x)
     if low_rank is not None:
         small, report = factorise(small, loader, error=low_rank, report=report)
-    notes = [*outcome.notes, *missed(goals, report), *(_too_large(float(kib), report) if whole else [])]
+    notes = [*outcome.notes, *missed(goals, report), *([] if whole is None else _too_large(whole, report))]
     for note in notes:
         warnings.warn(note, PyrosparseWarning, stacklevel=2)
     report.notes = [*notes, *(f"{u}: all stay, since {u.pinned}" for u in structure.units if u.pinned)]

@@ -8,7 +8,7 @@ import torch
 from pyrosparse.errors import DataError
 from pyrosparse.reconstruction.newton import newton
 from pyrosparse.reconstruction.problem import Block, Problem
-from tests.reconstruction.problems import ALL, other_target, own_target
+from tests.reconstruction.problems import ALL, other_target, own_target, shared_units
 
 
 def test_the_loss_in_moments_is_that_of_the_samples() -> None:
@@ -17,6 +17,18 @@ def test_the_loss_in_moments_is_that_of_the_samples() -> None:
     expected = 0.5 * (Y - X @ M.T).square().sum() / len(X)
     torch.testing.assert_close(problem.loss((M,)), expected)
     assert problem.error((M,)) == pytest.approx(float(2 * expected / (Y.square().sum() / len(X))))
+
+
+def test_correlation_by_few_columns() -> None:
+    problem = shared_units()
+    M = tuple(torch.randn_like(m) for m in problem.zeros())
+    for b, m in zip(problem.blocks, M, strict=True):
+        m[:, b.group > 2] = 0
+    for few, whole in zip(problem.correlation_of_few(M), problem.correlation(M), strict=True):
+        torch.testing.assert_close(few, whole)
+    assert all(
+        torch.equal(g, b.S) for g, b in zip(problem.correlation_of_few(problem.zeros()), problem.blocks, strict=True)
+    )
 
 
 def test_the_correlation_is_minus_the_gradient() -> None:
