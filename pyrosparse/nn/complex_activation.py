@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pyrosparse.nn.complex_forms import on_parts
 from pyrosparse.nn.complex_weight import Device
 
 __all__ = ["CReLU", "Cardioid", "ModReLU", "ZReLU"]
@@ -15,7 +16,7 @@ class CReLU(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply to each number."""
-        return torch.view_as_complex(torch.relu(torch.view_as_real(input.resolve_conj())))
+        return on_parts(torch.relu, input)
 
 
 class ZReLU(nn.Module):

@@ -22,6 +22,7 @@ __all__ = [
     "FORMS",
     "as_complex",
     "bilinear",
+    "channels_as_parts",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -29,6 +30,8 @@ __all__ = [
     "conv_transpose2d",
     "conv_transpose3d",
     "linear",
+    "on_parts",
+    "parts_as_channels",
 ]
 
 Form = Callable[..., Tensor]
@@ -66,18 +69,44 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
 
 
 def _pairs_first(conv: Form, spatial: int, block: Callable[[Tensor], Tensor]) -> Form:
-    """Real convolution with twice the channels: each is followed by its imaginary part, so that groups stay whole."""
+    """Real convolution with twice the channels: each is followed by its imaginary part, so that groups stay whole.
+
+    Complex numbers that lie in memory with their channels last are real ones that do, so that nothing is copied on
+    the way in and out.
+    """
 
     def product(input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **options: Any) -> Tensor:
         if has_torch_function_variadic(input, weight, bias):
             return conv(input, weight, bias, *args, **options)
-        channel = input.dim() - spatial - 1
-        parts = torch.view_as_real(input.resolve_conj()).movedim(-1, channel + 1).flatten(channel, channel + 1)
         real_bias = None if bias is None else torch.view_as_real(bias.resolve_conj()).flatten()
-        out = conv(parts, block(weight), real_bias, *args, **options)
-        return torch.view_as_complex(out.unflatten(channel, (-1, 2)).movedim(channel + 1, -1).contiguous())
+        out = conv(parts_as_channels(input, spatial), block(weight), real_bias, *args, **options)
+        return channels_as_parts(out, spatial)
 
     return product
+
+
+def parts_as_channels(x: Tensor, spatial: int) -> Tensor:
+    """Complex ``(N, C, *spatial)`` or ``(C, *spatial)`` to real with 2C channels, parts side by side, channels last."""
+    channel = x.dim() - spatial - 1
+    last = x.movedim(channel, -1).resolve_conj().contiguous()
+    return torch.view_as_real(last).flatten(-2).movedim(-1, channel)
+
+
+def channels_as_parts(x: Tensor, spatial: int) -> Tensor:
+    """Undo :func:`parts_as_channels`."""
+    channel = x.dim() - spatial - 1
+    last = x.movedim(channel, -1).contiguous().unflatten(-1, (-1, 2))
+    return torch.view_as_complex(last).movedim(-1, channel)
+
+
+def on_parts(op: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply an elementwise real operation to both parts, in the order in which the numbers lie in memory.
+
+    The backward pass of ``torch.view_as_complex`` would bring gradients into another order first.
+    """
+    last = x if x.dim() < 3 or x.is_contiguous() else x.movedim(1, -1)  # noqa: PLR2004 - batch, channels, spatial
+    out = torch.view_as_complex(op(torch.view_as_real(last.resolve_conj())))
+    return out if last is x else out.movedim(-1, 1)
 
 
 def _block(weight: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyrosparse.distributions.complex_kl import squared_modulus
+from pyrosparse.nn.complex_forms import channels_as_parts, parts_as_channels
 
 __all__ = [
     "ComplexAvgPool1d",
@@ -26,7 +27,7 @@ class ComplexAvgPool1d(nn.AvgPool1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Average over windows."""
-        return torch.complex(super().forward(input.real), super().forward(input.imag))
+        return channels_as_parts(super().forward(parts_as_channels(input, 1)), 1)
 
 
 class ComplexAvgPool2d(nn.AvgPool2d):
@@ -34,7 +35,7 @@ class ComplexAvgPool2d(nn.AvgPool2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Average over windows."""
-        return torch.complex(super().forward(input.real), super().forward(input.imag))
+        return channels_as_parts(super().forward(parts_as_channels(input, 2)), 2)
 
 
 class ComplexAvgPool3d(nn.AvgPool3d):
@@ -42,7 +43,7 @@ class ComplexAvgPool3d(nn.AvgPool3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Average over windows."""
-        return torch.complex(super().forward(input.real), super().forward(input.imag))
+        return channels_as_parts(super().forward(parts_as_channels(input, 3)), 3)
 
 
 class ModulusMaxPool1d(nn.MaxPool1d):

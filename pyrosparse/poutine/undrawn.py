@@ -22,6 +22,7 @@ __all__ = [
     "Handler",
     "Undrawn",
     "add_noise",
+    "noise_like",
     "requires_grad",
     "transpose",
 ]
@@ -33,14 +34,23 @@ Handler = Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], Any
 VARIANCE_FLOOR = 1e-8
 
 
+def noise_like(x: Tensor) -> Tensor:
+    """Standard normal numbers of the shape of ``x`` that lie in memory as ``x`` does.
+
+    Operations on tensors of different layouts are several times slower, and so is ``normal_`` in place on a tensor
+    whose channels come last.
+    """
+    strides = torch.empty_like(x).stride()
+    return torch.randn(x.numel(), dtype=x.dtype, device=x.device).as_strided(x.shape, strides)
+
+
 class _Noise(torch.autograd.Function):
     """``mean + sqrt(variance + floor) · ε`` with one saved tensor instead of autograd's four."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, variance: Tensor) -> Tensor:
         std = variance.add(VARIANCE_FLOOR).sqrt_()
-        # `randn` of a contiguous shape: `normal_` in place on a channels-last tensor is ten times slower
-        noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)
+        noise = noise_like(mean)
         out = torch.addcmul(mean, std, noise)
         ctx.save_for_backward(noise.div_(std).mul_(0.5))
         return out

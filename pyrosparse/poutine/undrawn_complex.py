@@ -19,6 +19,7 @@ from pyrosparse.poutine.undrawn import (
     TRANSPOSES,
     VARIANCE_FLOOR,
     Undrawn,
+    noise_like,
     requires_grad,
     transpose,
 )
@@ -32,7 +33,7 @@ class _CircularNoise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, mean: Tensor, variance: Tensor) -> Tensor:
         std = variance.add(VARIANCE_FLOOR).sqrt_()
-        noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)
+        noise = noise_like(mean)
         out = torch.mul(noise, std).add_(mean)
         ctx.save_for_backward(noise.mul_(std.mul_(2.0).reciprocal_()))
         return out
@@ -73,7 +74,7 @@ def _noisy(mean: Tensor, variance: Tensor, relation: Tensor | None) -> Tensor:
     floor = torch.finfo(variance.dtype).eps * variance.square()
     volume = torch.maximum(variance.square() - _SquaredModulus.apply(relation), floor).sqrt()
     p = (0.5 * (variance + volume)).sqrt()
-    noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)
+    noise = noise_like(mean)
     return mean + p * noise + relation / (2.0 * p) * noise.conj()
 
 

@@ -183,3 +183,23 @@ def test_short_time_fourier() -> None:
         psnn.ShortTimeFourier(16, win_length=20)
     with pytest.raises(NetworkError, match=r"shape \(3,\)"):
         psnn.ShortTimeFourier(16, window=torch.ones(3))
+
+
+@pytest.mark.parametrize("module", [psnn.CReLU(), psnn.ComplexAvgPool2d(2), psnn.ComplexConv2d(3, 4, 2)])
+def test_memory_order_changes_neither_values_nor_gradients(module: nn.Module) -> None:
+    z = torch.randn(2, 3, 4, 6, dtype=torch.complex64)
+    results = []
+    for x in (z.clone(), z.to(memory_format=torch.channels_last), z.transpose(0, 1).contiguous().transpose(0, 1)):
+        x.requires_grad_()
+        y = module(x)
+        (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y))
+        results.append((y, gradient))
+    for y, gradient in results[1:]:
+        torch.testing.assert_close(y, results[0][0])
+        torch.testing.assert_close(gradient, results[0][1])
+
+
+def test_channels_last_is_kept_on_the_way() -> None:
+    """No copy between convolution, activation and pooling."""
+    y = psnn.ComplexAvgPool2d(2)(psnn.CReLU()(psnn.ComplexConv2d(3, 4, 2)(torch.randn(2, 3, 5, 7) + 0j)))
+    assert y.is_contiguous(memory_format=torch.channels_last)

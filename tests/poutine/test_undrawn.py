@@ -14,7 +14,7 @@ from torch.nn.functional import linear as early_linear
 
 from pyrosparse.errors import PyrosparseWarning
 from pyrosparse.poutine import Undrawn
-from pyrosparse.poutine.undrawn import VARIANCE_FLOOR, _Noise
+from pyrosparse.poutine.undrawn import VARIANCE_FLOOR, _Noise, noise_like
 
 LAZY, EXPLICIT = 2000, 800  # draws of each kind
 SIGMAS = 5.5  # of Monte Carlo error; some 60 outputs a case, so 5.5 is passed by chance once in 4e5 runs
@@ -416,3 +416,16 @@ def test_nothing_is_patched() -> None:
     assert torch.equal(results[0], x @ weight.t())
     assert not torch.equal(results[0], out)
     assert type(out) is Tensor
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 5, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_noise_lies_in_memory_as_what_it_is_added_to(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = torch.zeros(shape, dtype=dtype)
+    for like in (x, x.movedim(0, -1), x.movedim(1, -1) if len(shape) > 1 else x):
+        noise = noise_like(like)
+        assert noise.shape == like.shape and noise.stride() == like.stride() and noise.dtype == dtype
+    # numbers that share memory have noise of their own
+    assert len(noise_like(torch.zeros(1).expand(50)).unique()) == 50
+    many = noise_like(torch.zeros((50, 3, 20, 40), dtype=dtype).movedim(1, -1))
+    assert abs(float(many.abs().square().mean()) - 1.0) < 0.05

@@ -16,7 +16,7 @@ import pyrosparse.nn as psnn
 from pyrosparse.distributions import ComplexNormal
 from pyrosparse.errors import PyrosparseWarning
 from pyrosparse.poutine import local_reparam
-from pyrosparse.poutine.undrawn import VARIANCE_FLOOR, Undrawn
+from pyrosparse.poutine.undrawn import VARIANCE_FLOOR, Undrawn, noise_like
 from pyrosparse.poutine.undrawn_complex import UndrawnComplex, UndrawnPairs, _CircularNoise, _noisy, _SquaredModulus
 
 LAZY, EXPLICIT = 1500, 400  # draws of each kind
@@ -189,7 +189,7 @@ def test_gradients_are_those_of_the_closed_form(case: str, kind: str) -> None:
     torch.manual_seed(1)
     lazy = op(torch.view_as_complex(UndrawnPairs(*leaves, sampler=q.rsample, site="w")), x, b)
     torch.manual_seed(1)
-    noise = torch.randn(lazy.shape, dtype=torch.complex128)
+    noise = noise_like(lazy)
     if case == "bilinear":  # torch has no gradient of the complex one
         second = x * 1j + 1.0
         center = torch.einsum("bi,oij,bj->bo", x, torch.view_as_complex(mean), second) + b
