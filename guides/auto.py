@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pyrosparse.errors import NetworkError, PriorError
+from pyrosparse.guides.dropout import ComplexDropoutFamily
 from pyrosparse.guides.family import Family, family_of
 from pyrosparse.guides.group import Criterion, GroupFamily
 from pyrosparse.model import SparseModel
@@ -34,7 +35,7 @@ def check_model(guide: str, model: object) -> None:
 
 
 class AutoSparse(nn.Module):
-    """Mean-field guide: each site gets the posterior family that its prior calls for.
+    r"""Mean-field guide: each site gets the posterior family that its prior calls for.
 
     The means start at the weights of the network that the model was made from, so hand a pre-trained
     network to the model to start from it (L0 gates start half open, or as their ``drop_rate`` says, and with them the
@@ -47,10 +48,13 @@ class AutoSparse(nn.Module):
         (``{"fc1": 0.2}``), or one number for all; Louizos et al. (2017) cap the first layers of LeNets at 0.2.
     :param criterion: what decides whether a group of weights is kept: ``"scale"`` or ``"information"``, see
         :class:`~pyrosparse.guides.Criterion`. Without group priors it changes nothing.
+    :param relation: whether posteriors of complex weights have a relation :math:`\xi = E(w-\mu)^2/\sigma^2`: parts of
+        unequal variance, and correlated. False is the circular posterior, which is the fast one.
     :param families: ready posterior families, one for each site, in place of those that the priors call for.
     :raises NetworkError: unless ``model`` is a :class:`~pyrosparse.SparseModel`; for a pattern that fits no layer.
     :raises PriorError: if ``log_var`` is no finite number, ``max_std`` not positive, ``criterion`` unknown, or a prior
-        has no family; see :func:`~pyrosparse.guides.register_family`. Likewise if ``families`` lacks a site.
+        has no family; see :func:`~pyrosparse.guides.register_family`. Likewise if ``families`` lacks a site, or
+        ``relation`` is asked of a model without Gaussian posteriors of complex weights.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class AutoSparse(nn.Module):
         log_var: float = -6.0,
         max_std: float | Mapping[str, float] | None = None,
         criterion: Criterion | str = Criterion.SCALE,
+        relation: bool = False,
         families: Mapping[str, Family] | None = None,
     ) -> None:
         super().__init__()
@@ -88,7 +93,21 @@ class AutoSparse(nn.Module):
         for family in self.families.values():
             if isinstance(family, GroupFamily):
                 family.criterion = Criterion(criterion)
+        if relation:
+            self._relate()
         self._cap(model, {"*": max_std} if isinstance(max_std, int | float) else max_std or {})
+
+    def _relate(self) -> None:
+        """Give the posteriors of complex weights a relation."""
+        weights = [f.weights if isinstance(f, GroupFamily) else f for f in self.families.values()]
+        found = [family for family in weights if isinstance(family, ComplexDropoutFamily)]
+        if not found:
+            raise PriorError(
+                f"{type(self).__name__}: relation=True is for Gaussian posteriors of complex weights, and this model "
+                "has none; leave it out"
+            )
+        for family in found:
+            family.relate()
 
     def _cap(self, model: SparseModel, caps: Mapping[str, float]) -> None:
         """Tell families their largest standard deviation."""

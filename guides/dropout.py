@@ -10,7 +10,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 
-from pyrosparse.distributions import ComplexNormal, DropoutNormal
+from pyrosparse.distributions import ComplexNormal, DropoutNormal, bounded_relation
 from pyrosparse.guides.family import Family, load_mask, register_family
 from pyrosparse.priors import ARD, ComplexARD, ComplexLogUniform, LogUniform, Prior
 
@@ -112,10 +112,11 @@ class DropoutFamily(NormalFamily):
 @register_family(ComplexLogUniform)
 @register_family(ComplexARD)
 class ComplexDropoutFamily(DropoutFamily):
-    r""":math:`q(w) = CN(\mu, \sigma^2)`, circular: C-VD and C-ARD (Nazarov & Burnaev, 2020).
+    r""":math:`q(w) = CN(\mu, \sigma^2, \sigma^2\xi)`: C-VD and C-ARD (Nazarov & Burnaev, 2020), circular at first.
 
     Trained are :math:`\mu` (``loc``, pairs) and :math:`\log\sigma^2` (``log_var``) of each weight, where
     :math:`\sigma^2 = E|w - \mu|^2` is the total variance: each part has half of it. ``max_std`` caps :math:`\sigma`.
+    After :meth:`relate` also the relation is trained, as :math:`\xi = a/\sqrt{1+|a|^2}` (``relation``, pairs a).
 
     :param site: name of the weight.
     :param prior: its prior.
@@ -123,5 +124,31 @@ class ComplexDropoutFamily(DropoutFamily):
     :param log_var: initial :math:`\log\sigma^2`.
     """
 
+    relation: nn.Parameter | None
+
+    def __init__(self, site: str, prior: Prior, weight: Tensor, log_var: float) -> None:
+        super().__init__(site, prior, weight, log_var)
+        self.register_parameter("relation", None)
+
+    def relate(self) -> None:
+        r"""Give each weight a relation :math:`\xi`, which starts at 0."""
+        if self.relation is None:
+            self.relation = nn.Parameter(torch.zeros_like(self.loc))
+
     def elements(self) -> ComplexNormal:  # noqa: D102
-        return ComplexNormal(self.loc, self.capped_log_var(), keep=self.frozen)
+        relation = None if self.relation is None else bounded_relation(self.relation)
+        return ComplexNormal(self.loc, self.capped_log_var(), relation, keep=self.frozen)
+
+    @torch.no_grad()
+    def draws(self, count: int, at: Tensor) -> Tensor:  # noqa: D102
+        if self.relation is None:
+            return super().draws(count, at)
+        q = self.elements()
+        assert q.relation is not None
+        keep = None if q.keep is None else q.keep.flatten()[at]
+        loc, relation = (self._flat(pairs)[at] for pairs in (q.loc, q.relation))
+        return ComplexNormal(loc, q.log_var.flatten()[at], relation, keep).sample((count,))
+
+    def weight_tensors(self) -> dict[str, Tensor]:  # noqa: D102
+        tensors = super().weight_tensors()
+        return tensors if self.relation is None else tensors | {"relation": self.relation}

@@ -22,6 +22,9 @@ _WHAT = {
     "fine_tune": "fine-tuned",
     "file": "file (.psz)",
     "onnx": "ONNX",
+    "magnitude": "largest weights",
+    "l1": "ℓ1 penalty",
+    "kmeans": "k-means",
 }
 
 

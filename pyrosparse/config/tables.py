@@ -15,6 +15,7 @@ from pyrosparse.config.reconstruct import Reconstruct
 from pyrosparse.config.size import parse_size
 
 __all__ = [
+    "Baselines",
     "Config",
     "Data",
     "Export",
@@ -113,7 +114,8 @@ class Teacher(Table):
 class Fit(Table):
     """``[fit]``: the posterior. ``kl`` weighs the KL terms; ``kl_layers`` has exceptions by layer.
 
-    ``max_std`` caps posterior standard deviations by layer; ``criterion`` says what decides whether a group is kept.
+    ``max_std`` caps posterior standard deviations by layer; ``criterion`` says what decides whether a group is kept;
+    ``relation`` gives posteriors of complex weights a relation.
     """
 
     epochs: PositiveInt = 60
@@ -122,6 +124,7 @@ class Fit(Table):
     lr_scale: PositiveFloat = 3e-2
     max_std: dict[str, PositiveFloat] = Field(default_factory=dict)
     criterion: Literal["scale", "information"] = "scale"
+    relation: bool = False
     lr_schedule: Scheduled = Scheduled(name="cosine", args={"hold": 0.4})
     log_var: float = -6.0
     kl: Scheduled = Scheduled(name="warm_up", args={"until": 0.3})
@@ -162,6 +165,26 @@ class FineTune(Table):
     lr: PositiveFloat = 1e-4
 
 
+class Baselines(Table):
+    """``[baselines]``: what the result is compared with, made of the same dense network, each with its own file.
+
+    ``magnitude`` keeps the largest weights, as many as the posterior has kept unless ``density`` says another share,
+    and trains them for ``epochs``; ``kmeans`` gives these at most ``clusters`` values a layer; ``l1`` trains with a
+    ``penalty`` on the size of each weight for ``l1_epochs``. The size of a complex weight is its modulus.
+    """
+
+    methods: list[Literal["magnitude", "l1", "kmeans"]] = Field(
+        default_factory=lambda: ["magnitude", "l1", "kmeans"], min_length=1
+    )
+    density: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    epochs: NonNegativeInt = 10
+    lr: PositiveFloat = 1e-3
+    penalty: PositiveFloat = 1e-3
+    l1_epochs: PositiveInt = 20
+    l1_lr: PositiveFloat = 1e-2
+    clusters: PositiveInt = 16
+
+
 class File(Table):
     """``[file]``: quantisation step c·σ; without ``c`` chosen on validation data within ``tolerance``."""
 
@@ -198,6 +221,7 @@ class Config(Table):
     fit: Fit = Field(default_factory=Fit)
     prune: Prune = Field(default_factory=Prune)
     fine_tune: FineTune = Field(default_factory=FineTune)
+    baselines: Baselines | None = None
     file: File = Field(default_factory=File)
     export: Export = Field(default_factory=Export)
     posterior: Posterior = Field(default_factory=Posterior)

@@ -189,7 +189,9 @@ def sparse_pair(config: Config, dense: nn.Module, num_data: int) -> tuple[Sparse
         priors={pattern: prior(choice) for pattern, choice in table.layers.items()},
     )
     fit = config.fit
-    return model, AutoSparse(model, log_var=fit.log_var, max_std=fit.max_std, criterion=fit.criterion)
+    return model, AutoSparse(
+        model, log_var=fit.log_var, max_std=fit.max_std, criterion=fit.criterion, relation=fit.relation
+    )
 
 
 def site_schedules(config: Config) -> dict[str, Schedule]:

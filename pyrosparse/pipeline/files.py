@@ -63,9 +63,9 @@ class Files:
             f"{path} takes {info.bytes:,} bytes and the budget is {budget:,}: allow more, or leave out file.c"
         )
 
-    def reloaded(self) -> nn.Module:
-        """The network as it is in the file."""
-        path = self.run.folder / "network.psz"
+    def reloaded(self, name: str = "network") -> nn.Module:
+        """The network as it is in the file of this name."""
+        path = self.run.folder / f"{name}.psz"
         known = coding.info(path).architecture
         return coding.load(path, network=None if known else build.network("model", self.run.config.model))
 
@@ -108,6 +108,8 @@ class Files:
         if run.folder.stage("onnx"):
             logits["onnx"] = onnx_outputs(run.folder / "network.onnx", x)
             agreement["onnx"] = agree("onnx", memory, logits["onnx"], run.folder / "network.onnx")
+        for method in run.config.baselines.methods if run.config.baselines else ():
+            logits[method] = outputs(self.reloaded(method), x)
         for name, values in logits.items():
             error = error_of(values, y)
             run.folder.stage(name).update(error=error, accuracy=1.0 - error)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pyrosparse.config import Config, dumps, parse
 from pyrosparse.errors import ConfigError, DataError
+from pyrosparse.pipeline.comparing import Comparing
 from pyrosparse.pipeline.context import Context
 from pyrosparse.pipeline.cutting import Cutting
 from pyrosparse.pipeline.files import Files
@@ -102,6 +103,7 @@ def _finish(context: Context, cutting: Cutting) -> None:
     files = Files(context, cutting.fitting, cutting)
     files.psz()
     files.onnx()
+    Comparing(context, cutting).all()
     cutting.curve()
     files.test()
     files.report()

@@ -21,6 +21,9 @@ STAGES = {
     "fine_tune": "Fine-tuned",
     "file": "File, read back",
     "onnx": "ONNX Runtime",
+    "magnitude": "Baseline: largest weights",
+    "l1": "Baseline: ℓ1 penalty",
+    "kmeans": "Baseline: k-means",
 }
 
 

@@ -1,0 +1,76 @@
+"""The stages beside the posterior: baselines made of the same dense network, as large as its result."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from pyrosparse import coding
+from pyrosparse.coding.kmeans import kmeans
+from pyrosparse.pipeline.context import Clock, Context
+from pyrosparse.pipeline.cutting import Cutting
+from pyrosparse.pruning import Pruned, fine_tune
+from pyrosparse.pruning.baselines import l1_prune, magnitude_prune
+
+__all__ = ["Comparing"]
+
+
+class Comparing:
+    """Makes each baseline of ``[baselines]`` once: a network, a row of measurements and a .psz file."""
+
+    def __init__(self, run: Context, cutting: Cutting) -> None:
+        self.run, self.cutting = run, cutting
+
+    def all(self) -> None:
+        """Run every method that was asked for and is not finished."""
+        table = self.run.config.baselines
+        for method in table.methods if table is not None else ():
+            if not self.run.folder.finished(method):
+                {"magnitude": self._finish_magnitude, "l1": self._finish_l1, "kmeans": self._finish_kmeans}[method]()
+
+    @cached_property
+    def magnitude(self) -> Pruned:
+        """The largest weights of the dense network, trained on."""
+        run, table = self.run, self.run.config.baselines
+        assert table is not None
+        dense = self.cutting.fitting.dense
+        density = table.density
+        if density is None:
+            pruned = self.cutting.pruned
+            parts = sum(mask.numel() * pruned.parts(site) for site, mask in pruned.masks.items())
+            density = max(pruned.report.kept, 1) / parts
+        example = next(iter(run.val))[0]
+        cut = magnitude_prune(dense, example, density=density, val_loader=run.val)
+        run.seed("magnitude")
+        return fine_tune(cut, run.train, epochs=table.epochs, lr=table.lr, val_loader=run.val)
+
+    def _finish_magnitude(self) -> None:
+        clock = Clock()
+        self._finish("magnitude", self.magnitude, clock)
+
+    def _finish_l1(self) -> None:
+        run, table = self.run, self.run.config.baselines
+        assert table is not None
+        clock = Clock()
+        run.seed("l1")
+        found = l1_prune(
+            self.cutting.fitting.dense,
+            run.train,
+            penalty=table.penalty,
+            epochs=table.l1_epochs,
+            lr=table.l1_lr,
+            val_loader=run.val,
+        )
+        self._finish("l1", found, clock)
+
+    def _finish_kmeans(self) -> None:
+        table = self.run.config.baselines
+        assert table is not None
+        clock = Clock()
+        books = kmeans(self.magnitude, clusters=table.clusters)
+        # the file has every number in full; with a table of centres it would take so many bytes
+        self._finish("kmeans", books.pruned, clock, with_centres=round(books.bytes))
+
+    def _finish(self, method: str, pruned: Pruned, clock: Clock, **record: int) -> None:
+        """Write the file and the row."""
+        info = coding.save(self.run.folder / f"{method}.psz", pruned)
+        self.run.finish(method, pruned.network, clock(), record={"bytes": info.bytes, **record})
