@@ -1,0 +1,67 @@
+"""MNIST, complex dense and convolutional networks: how far C-VD, C-ARD and their real twins compress them.
+
+10,000 training images, as in Nazarov and Burnaev (2020), listed by a generator of fixed seed among the first 55,000;
+the last 5,000 are the validation data. Rates count numbers: a complex weight has two.
+
+    python benchmarks/complex_mnist.py [--rows conv-fft-C-VD …] [--seeds 40 41 42] [--tune]
+"""
+
+from __future__ import annotations
+
+import torch
+from common import mnist_folder
+from complex_path import Recipe
+from complex_rows import Row, Study
+from mnist import VALIDATION, Data
+
+import pyrosparse as ps
+from pyrosparse.data import TensorLoader
+
+TRAINING, SUBSET_SEED = 10_000, 2020
+PATHS = {
+    "conv": Recipe(dense_epochs=10, kl_weights=(0.25, 0.5, 1.0), first_epochs=15, step_epochs=10),
+    "dense": Recipe(dense_epochs=8, kl_weights=(0.15, 0.3, 0.6, 1.2), first_epochs=15, step_epochs=10),
+}
+RATES = {"conv": (100.0, 200.0), "dense": (100.0, 500.0)}
+TWINS = {"C-VD": "C", "C-ARD": "C", "R-VD": "R", "R-ARD": "R", "2R-VD": "2R", "2R-ARD": "2R"}
+ROWS = {
+    f"{network}-{features}-{method}": Row(
+        f"complex_{network}",
+        {"twin": twin, "fourier": features == "fft"},
+        f"MNIST {features}",
+        method.removeprefix("2"),
+        RATES[network],
+        PATHS[network],
+    )
+    for features in ("fft", "raw")
+    for network in ("conv", "dense")
+    for method, twin in TWINS.items()
+}
+
+
+def load(row: Row) -> Data:
+    """MNIST with the fixed training part."""
+    mnist = ps.data.load("idx", path=mnist_folder(), validation=VALIDATION)
+    chosen = torch.randperm(mnist.num_train, generator=torch.Generator().manual_seed(SUBSET_SEED))[:TRAINING]
+    return Data(
+        TensorLoader(mnist.x_train[chosen], mnist.y_train[chosen], row.path.batch),
+        TensorLoader(mnist.x_val, mnist.y_val, 1000, shuffle=False),
+        TensorLoader(mnist.x_test, mnist.y_test, 1000, shuffle=False),
+    )
+
+
+STUDY = Study(
+    "complex_mnist",
+    ROWS,
+    load,
+    splits={
+        "training": f"the first {TRAINING} of a permutation of the first 55,000 images by torch's generator of seed "
+        f"{SUBSET_SEED}",
+        "validation": "the last 5,000 training images",
+        "test": "the 10,000 test images",
+    },
+    bars={"conv-fft-C-VD": {100.0: 0.001, 200.0: 0.002}, "dense-fft-C-VD": {500.0: 0.0}},
+)
+
+if __name__ == "__main__":
+    STUDY.main(__doc__.splitlines()[0])
