@@ -5,7 +5,7 @@ Adam as its authors use it, this library by whole epochs of `fit`, as users run 
 approximation, nothing shrunk. All variants run in turn in one process, so that what else the machine does hits all of
 them; each round gives a ratio, and the median of these is compared. Needs the extra `bench`.
 
-    python benchmarks/complex_step_time.py [--rounds 10] [--steps 20] [--networks dense conv] [--out FILE]
+    python benchmarks/complex_step_time.py [--rounds 5] [--steps 40] [--networks dense conv] [--out FILE]
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ def compare(network: str, *, rounds: int, steps: int, batch: int) -> dict[str, A
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--networks", nargs="+", default=list(BARS), choices=list(BARS))
     parser.add_argument("--out", default="complex_step_time.json")

@@ -122,8 +122,17 @@ def load(row: Row) -> Data:
 
 
 PATHS = {
-    "flevoland": Recipe(dense_epochs=20, kl_weights=(0.1, 0.2, 0.4, 0.8), first_epochs=20, step_epochs=15),
-    "fsdd": Recipe(dense_epochs=15, kl_weights=(0.1, 0.2, 0.4, 0.8), first_epochs=20, step_epochs=15, batch=64),
+    "flevoland": Recipe(
+        dense_epochs=30, kl_weights=(2.0, 4.0, 8.0, 16.0), first_epochs=20, step_epochs=15, thresholds=(3.0, 2.5)
+    ),
+    "fsdd": Recipe(
+        dense_epochs=15,
+        kl_weights=(2.0, 4.0, 8.0, 16.0),
+        first_epochs=20,
+        step_epochs=15,
+        batch=64,
+        thresholds=(3.0, 2.5),
+    ),
 }
 NETWORKS = {
     "flevoland": ("complex_dense", {"num_classes": 15, "inputs": 6 * (2 * RADIUS + 1) ** 2, "hidden": 256}),

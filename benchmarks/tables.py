@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from common import FOLDER, RESULTS
+from complex_tables import complex_networks
 from curves import curve
 
 README = FOLDER / "README.md"
@@ -292,7 +293,15 @@ def main() -> None:
     lines += ["## MNIST, LeNet-300-100", "", *compression("lenet_300_100", small), *curve("lenet_300_100", small), ""]
     lines += ["## MNIST, LeNet-5-Caffe", "", *compression("lenet_5_caffe", conv), *curve("lenet_5_caffe", conv), ""]
     lines += steps("step_time", "Step time, LeNet-300-100")
-    lines += [*whole_units(), *group_steps(), *inference(), *reconstructions(), *together(), *solvers()]
+    lines += [
+        *whole_units(),
+        *group_steps(),
+        *complex_networks(),
+        *inference(),
+        *reconstructions(),
+        *together(),
+        *solvers(),
+    ]
     demo = read("demo")
     if demo:
         m = demo["median"]

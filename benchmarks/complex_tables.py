@@ -1,0 +1,118 @@
+"""Tables and pictures of the complex networks in benchmarks/README.md."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from common import RESULTS
+from complex_mnist import STUDY as MNIST
+from complex_rows import Study
+from complex_twins import STUDY as TWINS
+from matplotlib.figure import Figure
+
+COLOURS = ("#0b6e99", "#d9730d", "#4f7a28", "#9b51e0", "#b3392f", "#5f5b56")
+GROUPS = {
+    "MNIST, complex networks": (MNIST, [f"{n}-{f}" for f in ("fft", "raw") for n in ("conv", "dense")]),
+    "Complex networks, real twins and phase": (TWINS, ["flevoland", "fsdd"]),
+}
+
+
+def _spread(figure: dict[str, float], digits: int, scale: float = 1.0) -> str:
+    median, low, high = (f"{scale * figure[key]:,.{digits}f}" for key in ("median", "low", "high"))
+    return f"{median} ({low}–{high})"
+
+
+def _row(result: dict[str, Any]) -> list[str]:
+    """Lines of one row: the dense network, then each rate."""
+    dense = _spread(result["dense"]["test_error"], 2, 100)
+    minutes = _spread(result["cpu_seconds"], 1, 1 / 60)
+    lines = [f"| {result['row']} | 1 | {dense} | | | {result['parameters']:,} | {minutes} |"]
+    for asked, found in result["rates"].items():
+        if "rate" not in found:
+            missed = f"{found['seeds_that_missed_it']} of {len(result['seeds'])} seeds did not reach it"
+            lines.append(f"| | ≥ {asked} | {missed} | | | | |")
+            continue
+        before, after, above = (_spread(found[key], 2, 100) for key in ("before", "after", "above_dense"))
+        lines.append(f"| | {_spread(found['rate'], 0)} | {after} | {before} | {above} | | |")
+    return lines
+
+
+def _curve(study: Study, prefix: str) -> list[str]:
+    """Draw validation error after fine-tuning against the rate: of each seed, the points that no other one beats."""
+    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    rows = [name for name in study.rows if name.startswith(f"{prefix}-")]
+    drawn = False
+    for colour, row in zip(COLOURS, rows, strict=True):
+        label: str | None = row
+        for path in sorted(RESULTS.glob(f"{study.name}-{row}-seed*.json")):
+            points = [(p["rate"], 100 * p["val_error"]["after"]) for p in json.loads(path.read_text())["curve"]]
+            best = sorted(p for p in points if not any(q[0] > p[0] and q[1] <= p[1] for q in points))
+            axes.plot(*zip(*best, strict=True), "o-", color=colour, markersize=3, linewidth=1, label=label)
+            label, drawn = None, True
+    if not drawn:
+        return []
+    axes.set(xscale="log", yscale="log", xlabel="times fewer numbers", ylabel="validation error after fine-tuning, %")
+    axes.grid(alpha=0.3, which="both", linewidth=0.5)
+    axes.legend(frameon=False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    name = f"{study.name}-{prefix}.svg"
+    figure.savefig(RESULTS / name, metadata={"Date": None})
+    return ["", f"![{prefix}: validation error against compression, one line a seed](results/{name})"]
+
+
+def complex_networks() -> list[str]:
+    """Tables of complex networks and their twins, curves below each group."""
+    lines: list[str] = []
+    for title, (study, prefixes) in GROUPS.items():
+        found = [
+            json.loads(path.read_text())
+            for row in study.rows
+            if (path := RESULTS / f"{study.name}-{row}.json").exists()
+        ]
+        if not found:
+            continue
+        head = "| row | times fewer numbers | test error % | before fine-tuning | above dense, points | numbers "
+        lines += [f"## {title}", "", head + "| CPU min a seed |", "|---|---|---|---|---|---|---|"]
+        for result in found:
+            lines += _row(result)
+        lines.append("")
+        lines += [f"- {part}: {text}." for part, text in study.splits.items()]
+        for result in found:
+            for claim in result["verdict"]:
+                above = claim["above_dense"]
+                measured = "not reached" if above is None else f"{100 * above:+.2f}"
+                at_most = f"{100 * claim['above_dense_at_most']:+.2f}"
+                bar = f"×{claim['rate']:g} at most {at_most} points above its dense network"
+                met = "met" if claim["met"] else "**not met**"
+                lines.append(f"- asked: {result['row']} {bar}; measured {measured}: {met}.")
+        for prefix in prefixes:
+            lines += _curve(study, prefix)
+        lines.append("")
+    return [*lines, *_steps()]
+
+
+def _steps() -> list[str]:
+    path = RESULTS / "complex_step_time.json"
+    if not path.exists():
+        return []
+    result = json.loads(path.read_text())
+    lines = [
+        "## Step time of complex networks",
+        "",
+        f"Batch {result['batch']}, {result['threads']} thread, medians of ",
+    ]
+    lines[-1] += f"{result['rounds']} interleaved rounds of {result['steps']} steps; cplxmodule {result['cplxmodule']}."
+    for network in result["networks"].values():
+        claim = network["verdict"]
+        lines += ["", f"| {claim['claim']} | ms a step | of cplxmodule, approximate KL |", "|---|---|---|"]
+        for name, row in network["rows"].items():
+            lines.append(f"| {name} | {row['ms']:.1f} | {row['to_cplxmodule_approximate']:.2f} |")
+        met = "met" if claim["met"] else "**not met**"
+        lines += [
+            "",
+            f"- asked: at most {claim['asked']:.2f} with the exact KL; measured {claim['measured']:.2f}: {met}.",
+        ]
+    return [*lines, ""]
