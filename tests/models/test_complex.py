@@ -22,7 +22,7 @@ SMALL: dict[str, tuple[Callable[..., nn.Sequential], tuple[int, ...], dict[str, 
     "dense": (models.complex_dense, (1, 6, 6), {"inputs": 36, "hidden": 40}),
     "conv": (models.complex_conv, (1, 16, 16), {"size": 16, "channels": (8, 12), "hidden": 20}),
     "vgg": (models.complex_vgg_16, (3, 32, 32), {"width": 0.08, "hidden": 64}),
-    "music": (models.complex_music, (1, 128), {"window": 128, "channels": (8, 12), "hidden": 20, "notes": 10}),
+    "music": (models.complex_music, (1, 160), {"window": 160, "channels": (8, 12, 12, 16), "hidden": 20, "notes": 10}),
 }
 
 
@@ -69,7 +69,7 @@ def test_sizes_of_the_papers() -> None:
             }.items()
         }
         vgg, real = models.complex_vgg_16(twin="R"), models.vgg_16()
-    assert weights == {"dense": 3_252_224, "conv": 430_500, "vgg": 14_977_728, "music": 8_331_648}
+    assert weights == {"dense": 3_252_224, "conv": 430_500, "vgg": 14_977_728, "music": 7_868_000}
     assert numbers(vgg) == numbers(real)
 
 
@@ -115,3 +115,18 @@ def test_what_does_not_fit_is_named() -> None:
         models.complex_music(window=10)
     with pytest.raises(ConfigError, match="width is 0"):
         models.complex_vgg_16(width=0)
+
+
+def test_the_layers_of_the_music_network() -> None:
+    """Filters, kernels, strides, and where normalisation and pooling stand, of the published deep network."""
+    with torch.device("meta"):
+        network = models.complex_music()
+    convolutions = [m for m in network if isinstance(m, psnn.ComplexConv1d)]
+    assert [m.out_channels for m in convolutions] == [16, 32, 64, 64, 128, 128]
+    assert [m.kernel_size[0] for m in convolutions] == [6, 3, 3, 3, 3, 3]
+    assert [m.stride[0] for m in convolutions] == [2, 2, 1, 1, 1, 1]
+    assert [m.bias is not None for m in convolutions] == [False] * 4 + [True, False]
+    kinds = [type(m).__name__ for m in network]
+    assert kinds.count("ComplexBatchNorm1d") == kinds.count("ComplexAvgPool1d") == 5
+    assert kinds.index("ComplexConv1d", kinds.index("Flatten") - 8) == kinds.index("Flatten") - 6
+    assert (network.fc1.in_features, network.fc1.out_features, network.fc2.out_features) == (29 * 128, 2048, 84)
