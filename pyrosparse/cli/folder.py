@@ -40,6 +40,10 @@ def prune(
         typer.Option(help="Largest log alpha that is kept; chosen on validation data when left out."),
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Largest file, such as 20kB, in place of a threshold.")] = None,
+    rate_weight: Annotated[
+        str | None,
+        typer.Option(help="What length counts against error in the file's integers, such as 0.06; or auto."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be cut and write nothing.")] = False,
 ) -> None:
     """Cut the network of a run again, at another threshold.
@@ -54,6 +58,7 @@ def prune(
         from pyrosparse.config.size import parse_size
 
         parse_size(budget)
+    weight = None if rate_weight is None else _rate_weight(rate_weight)
     from pyrosparse import pipeline
 
     def say(line: str) -> None:
@@ -66,8 +71,15 @@ def prune(
     from pyrosparse.cli.show import show_metrics
 
     with resumable(run):
-        metrics = pipeline.prune_again(run, threshold=threshold, budget=budget, say=say)
+        metrics = pipeline.prune_again(run, threshold=threshold, budget=budget, rate_weight=weight, say=say)
     show_metrics(metrics, run, layers=True)
+
+
+def _rate_weight(text: str) -> float | str:
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError as error:
+        raise ConfigError(f"--rate-weight {text}: give a number from 0 up, such as 0.06, or auto") from error
 
 
 def report(run: Run) -> None:

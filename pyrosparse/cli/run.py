@@ -52,9 +52,9 @@ def run(
 ) -> None:
     """Run a configuration from data to report, into one folder.
 
-    Stages: teacher, dense, reconstruct, fit, prune, reconstruct_pruned, fine_tune, file, onnx, baselines, curve,
-    test, report. Each is recorded in metrics.json when it is done; --resume goes on after the last one, or inside the
-    fit.
+    Stages: teacher, dense, reconstruct, fit, prune, reconstruct_pruned, fine_tune, quantise, file, onnx, baselines,
+    curve, test, report. Each is recorded in metrics.json when it is done; --resume goes on after the last one, or
+    inside the fit.
 
     Example:  pyrosparse run lenet.toml --out runs/lenet --set fit.epochs=50
     """

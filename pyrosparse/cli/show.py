@@ -20,6 +20,7 @@ _WHAT = {
     "prune": "pruned",
     "reconstruct_pruned": "reconstructed",
     "fine_tune": "fine-tuned",
+    "quantise": "rounded, trained",
     "file": "file (.psz)",
     "onnx": "ONNX",
     "magnitude": "largest weights",
@@ -41,6 +42,8 @@ def show_metrics(metrics: Mapping[str, Any], folder: Path, *, layers: bool = Fal
     _print("Stage by stage", _STAGES, [_stage(row, dense) for row in stages])
     if layers and metrics.get("layers"):
         _print("Layer by layer", _LAYERS, [_layer(row) for row in metrics["layers"]])
+    if layers:
+        _show_lengths(metrics)
     for note in metrics.get("notes", []):
         typer.echo(f"note: {note}")
     agreement = metrics.get("agreement", {})
@@ -56,6 +59,7 @@ def show_metrics(metrics: Mapping[str, Any], folder: Path, *, layers: bool = Fal
 
 
 _STAGES = ("stage", "validation", "test", "parameters", "not zero", "bytes", "smaller", "seconds")
+_LENGTHS = ("site", "KL", "order-0 entropy", "in the file")
 _LAYERS = ("site", "shape", "small", "kept", "density", "units")
 
 
@@ -82,6 +86,18 @@ def _layer(row: Mapping[str, Any]) -> list[str]:
         _percent(row["kept"] / max(1, row["total"])),
         f"{row['original_units']} → {row['units']}",
     ]
+
+
+def _show_lengths(metrics: Mapping[str, Any]) -> None:
+    """What the posterior says the weights are worth, beside what is stored."""
+    from pyrosparse.coding.lengths import lengths
+
+    found = lengths(metrics.get("summary"), metrics.get("file"))
+    if not found:
+        return
+    rows = [(row.site, row.kl, row.entropy, row.stored) for row in found]
+    rows.append(("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])))
+    _print("Weights in bits", _LENGTHS, [[str(site), *(f"{n:,.0f}" for n in numbers)] for site, *numbers in rows])
 
 
 def _percent(value: float | None) -> str:

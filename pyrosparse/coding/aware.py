@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy, deepcopy
 from dataclasses import replace
 
@@ -10,16 +11,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyrosparse.coding.precision import layer_steps
-from pyrosparse.errors import ConfigError
+from pyrosparse.errors import ConfigError, PruneError
 from pyrosparse.infer.check import check_data, check_validation
-from pyrosparse.infer.evaluate import Batches, evaluate_function
+from pyrosparse.infer.evaluate import Batches, evaluate, evaluate_function
 from pyrosparse.infer.schedules import Schedule, linear_decay
 from pyrosparse.infer.train import Best, descend
 from pyrosparse.layers import over_parts
 from pyrosparse.likelihoods import Likelihood
 from pyrosparse.pruning.pruned import Pruned
 
-__all__ = ["quantise_aware"]
+__all__ = ["coarsest_ending", "quantise_aware"]
 
 
 def quantise_aware(
@@ -97,6 +98,56 @@ def quantise_aware(
     report.error = best.error
     kept = pruned.likelihood if likelihood is None else deepcopy(likelihood)
     return replace(pruned, network=network.eval(), report=report, likelihood=kept)
+
+
+def coarsest_ending(
+    pruned: Pruned,
+    loader: Batches,
+    *,
+    grid: Sequence[float],
+    epochs: int,
+    val_loader: Batches,
+    tolerance: float = 0.001,
+    lr: float = 5e-3,
+    likelihood: Likelihood | None = None,
+    progress: bool = True,
+) -> tuple[Pruned, float]:
+    """End with the coarsest steps that validation data allow, see :func:`quantise_aware`.
+
+    :param pruned: with posterior standard deviations; left as it is.
+    :param loader: yields ``(x, y)``.
+    :param grid: values of ``c``, each of which gets an ending of its own from the same start.
+    :param epochs: passes over the data for each of them.
+    :param val_loader: never the test data.
+    :param tolerance: how much the validation error may exceed that of ``pruned`` (0.001 is 0.1 points).
+    :param lr: learning rate in units of each layer's step.
+    :param likelihood: see :func:`quantise_aware`.
+    :param progress: whether to show a bar.
+    :returns: the ending with the largest ``c`` whose error is within the tolerance, and ``c``; if there is none, the
+        one with the lowest error.
+    :raises ConfigError: for an empty grid.
+    :raises PruneError: for a tolerance that is negative or NaN.
+    """
+    if not grid:
+        raise ConfigError("coarsest_ending: the grid is empty; give at least one value of c")
+    if not tolerance >= 0:
+        raise PruneError(f"the tolerance must not be negative or NaN; got {tolerance}")
+    model = pruned.chosen_likelihood(likelihood)
+    bound = evaluate(pruned.network, val_loader, likelihood=model).error + tolerance
+    best: tuple[Pruned, float] | None = None
+    lowest = float("inf")
+    for c in sorted(grid, reverse=True):
+        ended = quantise_aware(
+            pruned, loader, c=c, epochs=epochs, lr=lr, likelihood=likelihood, val_loader=val_loader, progress=progress
+        )
+        error = ended.report.error
+        assert error is not None
+        if error <= bound:
+            return ended, c
+        if best is None or error < lowest:
+            best, lowest = (ended, c), error
+    assert best is not None
+    return best
 
 
 def _round(weight: Tensor, step: float) -> Tensor:

@@ -10,6 +10,8 @@ letter   what is sent
 ``h``    halves: float16 patterns
 ``x``    exact: the mask of what is not +0, and full float patterns
 ``i``    integers: an index map or a counter
+``g``    groups: a step, a power of √2 for each row or each column, and integers as ``s``, ``a`` or ``p``
+``k``    codebook: centres, and the number of each weight's own as ``s`` or ``a``
 =======  =====================================================================================
 
 A new codec is one more function in :data:`CODECS`; files that name only known letters stay readable.
@@ -20,25 +22,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pyrosparse.coding.adaptive import Walk, code_adaptive
-from pyrosparse.coding.content import LARGEST_LEVEL, Content, matrix_shape, pattern_width, real_shape
+from pyrosparse.coding.adaptive import Walk
+from pyrosparse.coding.book import code_book
+from pyrosparse.coding.content import Content, matrix_shape, pattern_width, real_shape
+from pyrosparse.coding.groups import code_groups
 from pyrosparse.coding.index import code_index
-from pyrosparse.coding.integers import code_coefficients
+from pyrosparse.coding.levels import code_levels, column_positions
 from pyrosparse.coding.mask import code_mask
-from pyrosparse.coding.pairs import code_pairs
 from pyrosparse.coding.stream import DamagedStreamError, Stream, cheapest
 from pyrosparse.coding.walk import find_walk
 
-__all__ = ["CODECS", "LARGEST_STEP", "column_positions", "fetch", "index_of", "round_step", "send", "shortest"]
+__all__ = ["CODECS", "LARGEST_STEP", "fetch", "index_of", "round_step", "send", "shortest"]
 
 Ints = NDArray[np.int64]
 
 LARGEST_STEP = 2.0**100  # times the largest level, still a finite float32
+INNER = "sap"
 
 
 def round_step(step: float) -> float:
@@ -59,82 +64,60 @@ def _code_step(stream: Stream, step: float | None) -> float:
 
 
 def _sparse(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
-    name = stream.name
-    stream.section(f"{name} mask")
-    step = _code_step(stream, None if content is None else content.step)
-    rows, columns = matrix_shape(shape)
-    levels = None if content is None else content.levels.reshape(rows, columns)
-    mask = code_mask(stream, None if levels is None else levels != 0, rows, columns)
-    stream.section(f"{name} values")
-    values = code_coefficients(stream, None if levels is None else levels[mask], int(mask.sum()))
-    if content is not None:
-        return content
-    if np.abs(values).max(initial=0) > LARGEST_LEVEL:
-        raise DamagedStreamError("a weight out of range")
-    out = np.zeros((rows, columns), np.int32)
-    out[mask] = values
-    return Content("s", dtype, out.reshape(shape), step)
+    return _multiples("s", stream, content, shape, dtype)
 
 
 def _adaptive(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
-    sections = (f"{stream.name} mask", f"{stream.name} values")
-    stream.section(sections[0])
-    step = _code_step(stream, None if content is None else content.step)
-    matrix = matrix_shape(shape)
-    levels = None if content is None else content.levels.reshape(matrix).astype(np.int32)
-    walk = None if content is None else content.walk or Walk()
-    places = column_positions(stream.places, matrix[1])
-    got = code_adaptive(stream, levels, matrix, walk, places=places, sections=sections)
-    if content is not None:
-        return content
-    if np.abs(got).max(initial=0) > LARGEST_LEVEL:
-        raise DamagedStreamError("a weight out of range")
-    return Content("a", dtype, got.reshape(shape), step)
+    return _multiples("a", stream, content, shape, dtype)
 
 
 def _pairs(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
-    """One bit of the mask for both parts of a complex weight, static or adaptive, then the pairs of integers."""
-    if shape[-1:] != (2,):
-        raise DamagedStreamError("pairs without an axis of two")
+    return _multiples("p", stream, content, shape, dtype)
+
+
+def _multiples(
+    codec: str, stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype
+) -> Content:
+    """A step, and integers."""
     stream.section(f"{stream.name} mask")
     step = _code_step(stream, None if content is None else content.step)
-    matrix = matrix_shape(shape[:-1])
-    levels = None if content is None else content.levels.reshape(*matrix, 2).astype(np.int64)
-    alive = None if levels is None else np.asarray(levels.any(axis=2))
-    if stream.flag(None if content is None else content.walk is not None):
-        mask = _adaptive_mask(stream, alive, matrix, None if content is None else content.walk)
-    else:
-        mask = code_mask(stream, alive, *matrix)
-    stream.section(f"{stream.name} values")
-    pairs = code_pairs(stream, None if levels is None else levels[mask], int(mask.sum()))
-    if content is not None:
-        return content
-    if np.abs(pairs).max(initial=0) > LARGEST_LEVEL:
-        raise DamagedStreamError("a weight out of range")
-    out = np.zeros((*matrix, 2), np.int32)
-    out[mask] = pairs
-    return Content("p", dtype, out.reshape(shape), step)
+    got = code_levels(stream, codec, _levels(content), shape, walk=_walk(content))
+    return content or Content(codec, dtype, got, step)
 
 
-def _adaptive_mask(
-    stream: Stream, mask: NDArray[np.bool_] | None, matrix: tuple[int, int], walk: Walk | None
-) -> NDArray[np.bool_]:
-    """Send a mask as a matrix of zeros and ones."""
-    ones = None if mask is None else mask.astype(np.int32)
-    section = f"{stream.name} mask"
-    places = column_positions(stream.places, matrix[1])
-    got = code_adaptive(stream, ones, matrix, walk, places=places, sections=(section, section))
-    if ((got != 0) & (got != 1)).any():
-        raise DamagedStreamError("a mask of other things than zeros and ones")
-    return got != 0
+def _grouped(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
+    """A step, a power of √2 for each row or column, and integers by an inner codec."""
+    stream.section(f"{stream.name} steps")
+    step = _code_step(stream, None if content is None else content.step)
+    groups = code_groups(stream, None if content is None else content.groups, shape)
+    if step * groups.factors(len(shape)).max(initial=0.0) > LARGEST_STEP:
+        raise DamagedStreamError("a step of a group out of range")
+    inner = INNER[stream.choice(None if content is None else INNER.index(content.inner), len(INNER))]
+    got = code_levels(stream, inner, _levels(content), shape, walk=_walk(content))
+    return content or Content("g", dtype, got, step, groups=groups, inner=inner)
 
 
-def column_positions(places: Ints | None, columns: int) -> Ints | None:
-    """Positions of the columns of a weight whose inputs stand at ``places``; None if they say nothing."""
-    if places is None or not len(places) or columns % len(places) or (np.diff(places, prepend=-1) <= 0).any():
-        return None
-    each = columns // len(places)  # two for complex weights
-    return (places[:, None] * each + np.arange(each)).reshape(-1)
+def _codebook(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
+    """The centres, and for each weight the number of its own by an inner codec."""
+    stream.section(f"{stream.name} codebook")
+    plane = stream.flag(None if content is None else content.plane)
+    if plane and shape[-1:] != (2,):
+        raise DamagedStreamError("points without an axis of two")
+    book = code_book(stream, None if content is None else content.book, plane=plane)
+    inner = INNER[stream.choice(None if content is None else INNER.index(content.inner), 2)]
+    got = code_levels(stream, inner, _levels(content), shape[:-1] if plane else shape, walk=_walk(content))
+    least = 0 if plane else -int((book < 0).sum())
+    if got.size and not least <= int(got.min()) <= int(got.max()) <= len(book) + least:
+        raise DamagedStreamError("a weight beyond the codebook")
+    return content or Content("k", dtype, got, book=book, inner=inner)
+
+
+def _levels(content: Content | None) -> NDArray[Any] | None:
+    return None if content is None else content.levels
+
+
+def _walk(content: Content | None) -> Walk | None:
+    return None if content is None else content.walk
 
 
 def _uniform(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
@@ -185,13 +168,14 @@ def index_of(name: str) -> str:
 Code = Callable[[Stream, Content | None, tuple[int, ...], torch.dtype], Content]
 CODECS: dict[str, Code] = {
     "s": _sparse, "a": _adaptive, "p": _pairs, "u": _uniform, "h": _halves, "x": _exact, "i": _integers,
+    "g": _grouped, "k": _codebook,
 }  # fmt: skip
 
 
 def send(stream: Stream, name: str, content: Content, *, places: Ints | None = None) -> None:
     """Send one tensor; ``places`` are the original positions of a weight's inputs, if a reader has them."""
     stream.name, stream.places = name, places
-    CODECS[content.codec](stream, content, content.levels.shape, content.dtype)
+    CODECS[content.codec](stream, content, content.shape, content.dtype)
 
 
 def fetch(
@@ -209,13 +193,14 @@ def fetch(
 
 
 def shortest(name: str, content: Content, *, places: Ints | None = None) -> Content:
-    """Return sparse content with the codec, ``s`` or ``a``, that is shorter; other content as it is.
+    """Return sparse content with the codec of its integers, ``s`` or ``a``, that is shorter; other content as it is.
 
     For pairs the same choice is between a static and an adaptive mask.
     """
-    if content.codec not in {"s", "p"} or content.levels.ndim < 2 or not content.levels.any():
+    body = content.body
+    if body not in {"s", "p"} or content.walk is not None or content.levels.ndim < 2 or not content.levels.any():
         return content
-    levels = content.levels if content.codec == "s" else content.levels.any(axis=-1).astype(np.int32)
+    levels = content.levels if body == "s" else content.levels.any(axis=-1).astype(np.int32)
     matrix = matrix_shape(levels.shape)
     walk = find_walk(levels.reshape(matrix), places=column_positions(places, matrix[1]))
     if walk is None:
@@ -224,4 +209,5 @@ def shortest(name: str, content: Content, *, places: Ints | None = None) -> Cont
     def measure(stream: Stream, choice: Content) -> None:
         send(stream, name, choice, places=places)
 
-    return cheapest([content, replace(content, codec="a" if content.codec == "s" else "p", walk=walk)], measure)
+    codec, inner = ("a" if letter == "s" else letter for letter in (content.codec, content.inner))
+    return cheapest([content, replace(content, codec=codec, inner=inner, walk=walk)], measure)

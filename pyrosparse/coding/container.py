@@ -29,11 +29,11 @@ from pyrosparse.errors import CorruptFileError, DataError, ExportError, NewerFil
 __all__ = ["MAGIC", "VERSION", "Frame", "pack", "read", "read_bytes", "replacing", "unpack", "write"]
 
 MAGIC = b"PSZ"
-VERSION = 1
+VERSION = 2  # 1 has no groups and no codebooks; it is read as well
 LARGEST_HEADER = 1 << 20  # bytes, after inflating
 CHECKSUM = 4
 
-# Deflate finds in here what headers have in common. Part of the format: it may not change in version 1.
+# Deflate finds in here what headers have in common. Part of the format: it may not change.
 DICTIONARY = (
     b'"track_running_stats":false"count_include_pad":false"negative_slope":"padding_mode":"circular""reflect"'
     b'"affine":false"padding":"same""groups":"dilation":2"inplace":true"approximate":"tanh""stride":2"bias":false'
@@ -88,7 +88,7 @@ def unpack(data: bytes, path: str | os.PathLike[str]) -> Frame:
     start, end = len(MAGIC) + 1, len(data) - CHECKSUM
     if end < start or zlib.crc32(data[:end]) != int.from_bytes(data[end:], "little"):
         raise CorruptFileError(f"{path}: the checksum does not match: the file is truncated or was altered")
-    if data[len(MAGIC)] != VERSION:
+    if not 1 <= data[len(MAGIC)] <= VERSION:
         raise CorruptFileError(f"{path}: version {data[len(MAGIC)]} of the format does not exist")
     length, start = _read_varint(data, start, end, path)
     header = _parse(data[start : start + length], path)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyrosparse.coding.adaptive import Walk
+from pyrosparse.coding.book import look_up
+from pyrosparse.coding.groups import Groups
 
 __all__ = ["DTYPES", "LARGEST_LEVEL", "Content", "matrix_shape", "pattern_width", "patterns", "real_shape"]
 
@@ -29,6 +31,7 @@ DTYPES: dict[str, torch.dtype] = {
     "u": torch.uint8,
     "t": torch.bool,
 }
+ROUNDED = "sapugk"
 LARGEST_LEVEL = (1 << 24) - 1  # integers that float32 holds exactly
 
 
@@ -37,8 +40,10 @@ class Content:
     """One tensor on its way to or from a file.
 
     ``levels`` are integers in the tensor's (real) shape: multiples of ``step`` for ``s``, ``a``, ``p`` and ``u``, bit
-    patterns for ``h`` and ``x``, the numbers themselves for ``i``. ``walk`` is for ``a``, and for ``p`` where its mask
-    is sent adaptively.
+    patterns for ``h`` and ``x``, the numbers themselves for ``i``; for ``g`` multiples of ``step`` times the factors
+    of ``groups``, for ``k`` numbers of the centres in ``book`` (of complex weights one for both parts). The integers
+    of ``g`` and ``k`` are sent as the codec ``inner`` sends them. ``walk`` is for ``a``, and for ``p`` where its
+    mask is sent adaptively.
     """
 
     codec: str
@@ -46,9 +51,32 @@ class Content:
     levels: NDArray[Any]
     step: float = 0.0
     walk: Walk | None = None
+    groups: Groups | None = None
+    book: NDArray[np.float32] | None = None
+    inner: str = ""
+
+    @property
+    def body(self) -> str:
+        """Codec of the integers: ``s``, ``a`` or ``p`` of what is multiplied or looked up, else the codec itself."""
+        return self.inner or self.codec
+
+    @property
+    def plane(self) -> bool:
+        """Whether one integer stands for both parts of a complex weight."""
+        return self.book is not None and self.book.shape[1] == 2
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor as reals."""
+        return (*self.levels.shape, 2) if self.plane else self.levels.shape
+
+    @property
+    def rounded(self) -> bool:
+        """Whether the tensor was quantised."""
+        return self.codec in ROUNDED
 
     def tensor(self) -> Tensor:
-        """Return the tensor: for ``s``, ``a``, ``p`` and ``u`` one correctly rounded float32 product a weight."""
+        """Return the tensor: where there is a step, by one correctly rounded float32 product a weight."""
         levels, dtype = np.ascontiguousarray(self.levels).reshape(self.levels.shape), self.dtype
         if self.codec == "i":
             return torch.from_numpy(levels).to(dtype)
@@ -56,9 +84,14 @@ class Content:
             real = torch.from_numpy(levels.astype(np.uint16).view(np.float16).astype(np.float32))
         elif self.codec == "x":
             real = torch.from_numpy(_floats(levels, dtype))
+        elif self.book is not None:
+            real = torch.from_numpy(np.ascontiguousarray(look_up(self.book, levels)))
         else:
             weights = levels.astype(np.float32)
-            weights *= np.float32(self.step)
+            if self.groups is not None:
+                weights *= (self.step * self.groups.factors(weights.ndim)).astype(np.float32)  # exact
+            else:
+                weights *= np.float32(self.step)
             real = torch.from_numpy(weights)
         if dtype.is_complex:
             part = torch.float64 if dtype == torch.complex128 else torch.float32

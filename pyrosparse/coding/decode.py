@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from pyrosparse.coding import architecture
 from pyrosparse.coding.codecs import CODECS, fetch, index_of
 from pyrosparse.coding.container import Frame
 from pyrosparse.coding.content import DTYPES, Content, real_shape
-from pyrosparse.coding.stream import DamagedStreamError, Reader
+from pyrosparse.coding.stream import DamagedStreamError, Reader, admitted
 from pyrosparse.errors import CorruptFileError
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "decode",
     "open_stream",
     "read_specs",
-    "read_state",
     "sequence",
 ]
 
@@ -45,8 +44,9 @@ def build(tree: Any, path: str | os.PathLike[str]) -> nn.Module:
         raise CorruptFileError(f"{path}: the architecture cannot be read ({error})") from error
 
 
-def read_specs(header: dict[str, Any], path: str | os.PathLike[str]) -> tuple[Any, list[Spec]]:
+def read_specs(frame: Frame, path: str | os.PathLike[str]) -> tuple[Any, list[Spec]]:
     """Tree of layers (or None) and name, shape and dtype of each tensor, checked before any is made."""
+    header = frame.header
     tree, codecs = header.get("a"), header.get("k")
     if tree is not None:
         shapes = [(name, tuple(value.shape)) for name, value in build(tree, path).state_dict().items()]
@@ -63,8 +63,9 @@ def read_specs(header: dict[str, Any], path: str | os.PathLike[str]) -> tuple[An
         if whole != (codec == "i"):
             raise CorruptFileError(f"{path}: codec {codec!r} does not carry the type of {name}")
         total += math.prod(real_shape(shape, DTYPES[letter]))
-    if total > LARGEST_NETWORK:
-        raise CorruptFileError(f"{path}: claims {total:,} numbers; at most {LARGEST_NETWORK:,} are read")
+    most = min(LARGEST_NETWORK, admitted(len(frame.payload) + frame.padding))
+    if total > most:
+        raise CorruptFileError(f"{path}: claims {total:,} numbers; at most {most:,} are read from a file of its size")
     specs = [(name, shape, DTYPES[letter]) for (name, shape), letter in zip(shapes, letters, strict=True)]
     return tree, specs
 
@@ -107,13 +108,7 @@ def decode(
             if codecs[i] == "i":
                 maps[name] = content.levels.reshape(-1)
             yield name, content
+            del content  # the next one is decoded without it
         reader.finish()
     except DamagedStreamError as error:
         raise CorruptFileError(f"{path}: {error}") from error
-
-
-def read_state(frame: Frame, specs: list[Spec], path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Decode a file into tensors by name."""
-    reader = open_stream(frame, path)
-    state = {name: content.tensor() for name, content in decode(reader, specs, frame.header["k"], path)}
-    return {name: state[name] for name, _, _ in specs}

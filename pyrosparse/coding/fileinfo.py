@@ -27,8 +27,9 @@ class LayerInfo:
 
     :param name: its name in the network.
     :param shape: its shape in the file.
-    :param codec: ``s`` sparse, ``a`` adaptive, ``p`` pairs, ``u`` uniform, ``h`` float16, ``x`` exact, ``i`` integers.
-    :param step: quantisation step; 0 if the tensor is not quantised.
+    :param codec: ``s`` sparse, ``a`` adaptive, ``p`` pairs, ``u`` uniform, ``h`` float16, ``x`` exact, ``i`` integers,
+        ``g`` steps by row or column, ``k`` codebook.
+    :param step: quantisation step; 0 if there is none.
     :param nonzero: numbers that are not zero; a complex weight that is not counts as two.
     :param bytes: bytes of the file that it takes.
     :param mask_bits: ideal length of its mask.
@@ -98,13 +99,14 @@ class FileInfo:
                     f"{layer.step:.3g}" if layer.step else "–",
                     f"{layer.mask_bits / 8:,.0f}",
                     f"{layer.value_bits / 8:,.0f}",
+                    f"{layer.entropy_bits / 8:,.0f}" if layer.entropy_bits else "–",
                     f"{layer.bytes:,}",
                 ]
             )
         rest = {name: count for name, count in self.sections.items() if name in FRAME}
-        rows += [[name, "", "", "", "", "", f"{count:,}"] for name, count in rest.items()]
-        rows.append(["total", "", f"{self.nonzero:,}", "", "", "", f"{self.bytes:,}"])
-        body = table(["bytes of", "shape", "not zero", "step", "mask", "values", "all"], rows)
+        rows += [[name, "", "", "", "", "", "", f"{count:,}"] for name, count in rest.items()]
+        rows.append(["total", "", f"{self.nonzero:,}", "", "", "", "", f"{self.bytes:,}"])
+        body = table(["bytes of", "shape", "not zero", "step", "mask", "values", "order 0", "all"], rows)
         quantised = "exact" if self.c is None else f"steps of {self.c:g} posterior standard deviations"
         return (
             f"{self.path}: {size(self.bytes)}, {self.ratio:.1f} times smaller than "
@@ -113,6 +115,7 @@ class FileInfo:
         )
 
 
+VALUES = ("values", "steps", "codebook")  # what of a tensor's bits says how large its weights are
 FRAME = ("magic and version", "header", "padding", "checksum")
 
 
@@ -134,7 +137,7 @@ def share_bytes(lengths: Mapping[str, float], total: int) -> dict[str, int]:
 def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
     """Decode the bytes of a file and say what each is for."""
     frame = container.unpack(data, path)
-    tree, specs = read_specs(frame.header, path)
+    tree, specs = read_specs(frame, path)
     stream = open_stream(frame, path)
     shapes = {name: shape for name, shape, _ in specs}
     found = {}
@@ -147,12 +150,13 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
             nonzero=_nonzero(content),
             bytes=0,
             mask_bits=stream.lengths.get(f"{name} mask", 0.0),
-            value_bits=stream.lengths.get(name, 0.0) + stream.lengths.get(f"{name} values", 0.0),
-            entropy_bits=entropy_bits(content) if content.step else 0.0,
+            value_bits=sum(stream.lengths.get(part, 0.0) for part in (name, *(f"{name} {p}" for p in VALUES))),
+            entropy_bits=entropy_bits(content) if content.rounded else 0.0,
         )
+        del content  # the next one is decoded without it
     layers = [found[name] for name in shapes]
     shares = share_bytes(stream.lengths, len(frame.payload))
-    parts = [(layer.name, f"{layer.name} mask", f"{layer.name} values") for layer in layers]
+    parts = [(layer.name, f"{layer.name} mask", *(f"{layer.name} {p}" for p in VALUES)) for layer in layers]
     layers = [
         replace(layer, bytes=sum(shares.get(part, 0) for part in names))
         for layer, names in zip(layers, parts, strict=True)
@@ -186,7 +190,7 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
 
 def entropy_bits(content: Content) -> float:
     """Order-0 entropy of mask and values in bits: what independent draws cost."""
-    if content.codec == "p":
+    if content.body == "p":
         pairs = content.levels.reshape(-1, 2)
         alive = pairs.any(axis=1)
         levels = pairs[alive].reshape(-1)
@@ -198,7 +202,9 @@ def entropy_bits(content: Content) -> float:
 
 
 def _nonzero(content: Content) -> int:
-    if content.codec == "p":
+    if content.plane:
+        return 2 * int(np.count_nonzero(content.levels))
+    if content.body == "p":
         return 2 * int(content.levels.any(axis=-1).sum())
     return int(np.count_nonzero(content.levels))
 

@@ -22,7 +22,7 @@ def code_index(stream: Stream, levels: Ints | None, count: int) -> Ints:
     way = None
     if levels is not None:
         rising = count > 0 and levels[0] >= 0 and bool((np.diff(levels) > 0).all())
-        possible = ways if rising and levels[-1] < 1 << 26 else ways[:1]
+        possible = ways if rising and levels[-1] < min(1 << 26, (1 << 16) + 4096 * count) else ways[:1]
         way = cheapest(possible, partial(_measure_index, levels))
     way = ways[stream.choice(None if way is None else ways.index(way), len(ways))]
     return _code_index(stream, levels, count, way)
@@ -37,7 +37,7 @@ def _code_index(stream: Stream, levels: Ints | None, count: int, way: str) -> In
         return code_coefficients(stream, levels, count)
     if way == "bitmap":
         size = stream.number(None if levels is None else int(levels[-1]) + 1)
-        if size > 1 << 26:
+        if size > 1 << 26 or size > (1 << 16) + 4096 * count:
             raise DamagedStreamError("an index map that is too long")
         bits = None
         if levels is not None:

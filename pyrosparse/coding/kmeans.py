@@ -6,6 +6,7 @@ import math
 import warnings
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from pyrosparse.errors import ConfigError
 from pyrosparse.pruning.pruned import Pruned
 
-__all__ = ["Codebooks", "kmeans"]
+__all__ = ["Codebooks", "centres_of", "kmeans"]
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,6 @@ def kmeans(pruned: Pruned, *, clusters: int, seed: int = 0) -> Codebooks:
     """
     if clusters < 1:
         raise ConfigError(f"kmeans: clusters is {clusters}; give at least 1")
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
     network = deepcopy(pruned.network)
     centres: dict[str, NDArray[np.float32]] = {}
     bits = 0.0
@@ -54,10 +52,8 @@ def kmeans(pruned: Pruned, *, clusters: int, seed: int = 0) -> Codebooks:
         points = parameter.detach()[alive].reshape(int(alive.sum()), pruned.parts(site))
         if len(points) == 0:
             continue
-        fitted = KMeans(min(clusters, len(points)), n_init=1, random_state=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct weights than centres: no harm
-            labels = fitted.fit_predict(points.double().cpu().numpy())
+        fitted = _fitted(points.double().cpu().numpy(), clusters, seed)
+        labels = fitted.labels_
         centres[site] = fitted.cluster_centers_.astype(np.float32)
         with torch.no_grad():
             found = torch.from_numpy(centres[site][labels]).to(parameter)
@@ -65,6 +61,20 @@ def kmeans(pruned: Pruned, *, clusters: int, seed: int = 0) -> Codebooks:
         kept, total = len(points), alive.numel()
         bits += _entropy(np.array([kept, total - kept])) + _entropy(np.bincount(labels)) + 32 * centres[site].size
     return Codebooks(replace(pruned, network=network, sigma={}), centres, bits / 8)
+
+
+def centres_of(points: NDArray[np.float64], clusters: int, *, seed: int = 0) -> NDArray[np.float64]:
+    """Centres of k-means, at most ``clusters`` of them, of points in rows."""
+    return np.asarray(_fitted(points, clusters, seed).cluster_centers_)
+
+
+def _fitted(points: NDArray[np.float64], clusters: int, seed: int) -> Any:
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct weights than centres: no harm
+        return KMeans(min(clusters, len(points)), n_init=1, random_state=seed).fit(points)
 
 
 def _entropy(counts: NDArray[np.int64]) -> float:

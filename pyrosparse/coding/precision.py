@@ -11,7 +11,6 @@ bits so that they travel in two bytes.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,12 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pyrosparse.coding.codecs import LARGEST_STEP, column_positions, index_of, round_step, send
-from pyrosparse.coding.content import LARGEST_LEVEL, Content, matrix_shape, patterns, real_shape
-from pyrosparse.coding.distortion import weigh_rate
+from pyrosparse.coding.book import LARGEST_BOOK
+from pyrosparse.coding.codecs import LARGEST_STEP, index_of, round_step, send
+from pyrosparse.coding.content import Content, matrix_shape, real_shape
+from pyrosparse.coding.floats import exact, real, statistic
+from pyrosparse.coding.levels import column_positions
 from pyrosparse.coding.rank import axes_of
 from pyrosparse.coding.stream import Stream, cheapest
-from pyrosparse.errors import NetworkError, PyrosparseWarning
+from pyrosparse.coding.weights import Weights
+from pyrosparse.errors import NetworkError
 from pyrosparse.layers import axes, not_zero
 
 if TYPE_CHECKING:
@@ -37,7 +39,6 @@ LARGEST_INTEGER = (1 << 40) - 1
 BIAS_STEP = 0.5  # of the step of the layer's weights
 BIAS_LEVELS = 127  # largest integer of a bias in a layer without a posterior
 SMALLEST_STEP = 1e-30
-HALF_SMALLEST, HALF_LARGEST = 2.0**-14, 65504.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def make_plan(
     *,
     bias_bits: int | None = None,
     rate_weight: float = 0.0,
+    codebook: int | None = None,
 ) -> Plan:
     """Decide codec, step and integers of every tensor.
 
@@ -78,16 +80,21 @@ def make_plan(
         layer's weights, or 8 bits where the weights have no posterior.
     :param rate_weight: how much the length of the file counts against the error in the choice of each
         integer, see :func:`pyrosparse.coding.distortion.weigh_rate`; 0: the nearest integer.
+    :param codebook: weights take one of so many centres of k-means, layer by layer, instead of a multiple of a step:
+        those with an entry in ``sigma``, or all weight matrices without one.
     :raises NetworkError: if a tensor holds NaN, Inf or integers of 2^40 and more, or ``sigma`` does not fit.
     """
     if bias_bits is not None and not 2 <= bias_bits <= 16:
         raise NetworkError(f"bias_bits must lie between 2 and 16, not {bias_bits}")
     if not 0 <= rate_weight < np.inf:
         raise NetworkError(f"rate_weight must be a number from 0 up, not {rate_weight}")
+    if codebook is not None and not 1 <= codebook <= LARGEST_BOOK:
+        raise NetworkError(f"codebook must be a number of centres from 1 to {LARGEST_BOOK}, not {codebook}")
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     steps = layer_steps(state, sigma or {}, c)
     axes = axes_of(network)
     biases = _biases(network, axes)
+    matrices = {name for name, _ in network.named_parameters()}
     contents: dict[str, Content] = {}
     for name, value in state.items():
         whole = not (value.is_floating_point() or value.is_complex())
@@ -97,21 +104,27 @@ def make_plan(
             if value.numel() and not -LARGEST_INTEGER <= int(value.min()) <= int(value.max()) <= LARGEST_INTEGER:
                 raise NetworkError(f"{name} holds integers of 2^40 and more, which the format cannot hold")
             contents[name] = Content("i", value.dtype, value.to(torch.int64).numpy())
-        elif name in steps:
+        elif name in steps or (codebook and sigma is None and axes[name] > 1 and name in matrices):
             index = state.get(index_of(name))
-            pairs = axes[name] < value.dim()
+            inputs = None if index is None else index.numpy().reshape(-1)
             columns = matrix_shape(real_shape(tuple(value.shape[: axes[name]]), value.dtype))[1]
-            places = column_positions(None if index is None else index.numpy(), columns)
-            deviation = (sigma or {})[name].detach().cpu()
-            contents[name] = _rounded(
-                name, value, steps[name], deviation, pairs=pairs, rate_weight=rate_weight, places=places
+            weights = Weights(
+                name,
+                value,
+                step=steps.get(name, 1.0),
+                sigma=torch.zeros(()) if sigma is None else sigma[name].detach().cpu(),
+                pairs=axes[name] < value.dim(),
+                rate_weight=rate_weight,
+                places=column_positions(inputs, columns),
+                inputs=inputs,
             )
+            contents[name] = weights.clustered(codebook) if codebook else weights.content()
         elif sigma is None or axes[name] > 1 or value.dtype not in {torch.float32, torch.complex64}:
-            contents[name] = _exact(value)
+            contents[name] = exact(value)
         elif name in biases:
             contents[name] = _bias(name, value, steps.get(biases[name]), bias_bits)
         else:
-            contents[name] = _statistic(value)
+            contents[name] = statistic(value)
     return Plan(contents, c)
 
 
@@ -121,6 +134,7 @@ def quantise(
     *,
     bias_bits: int | None = None,
     rate_weight: float = 0.0,
+    codebook: int | None = None,
 ) -> Pruned:
     """Round the weights as :func:`pyrosparse.save` does, so that accuracy can be measured.
 
@@ -131,8 +145,9 @@ def quantise(
     :param c: step in units of each layer's median posterior standard deviation.
     :param bias_bits: see :func:`pyrosparse.save`.
     :param rate_weight: see :func:`pyrosparse.save`.
+    :param codebook: see :func:`pyrosparse.save`.
     """
-    plan = make_plan(pruned.network, pruned.sigma, c, bias_bits=bias_bits, rate_weight=rate_weight)
+    plan = make_plan(pruned.network, pruned.sigma, c, bias_bits=bias_bits, rate_weight=rate_weight, codebook=codebook)
     network = plan.apply(pruned.network)
     state = network.state_dict()
     masks = dict(pruned.masks)
@@ -183,11 +198,6 @@ def _biases(network: nn.Module, axes: Mapping[str, int]) -> dict[str, str]:
     return pairs
 
 
-def _real(value: Tensor) -> np.ndarray:
-    real = torch.view_as_real(value) if value.is_complex() else value
-    return real.to(torch.float64).numpy()
-
-
 def layer_steps(state: dict[str, Tensor], sigma: Mapping[str, Tensor], c: float | None) -> dict[str, float]:
     if sigma and not (c is not None and 0 < c < np.inf):
         raise NetworkError(f"c must be a positive number, not {c}")
@@ -215,62 +225,20 @@ def _step(name: str, value: Tensor, sigma: Tensor, c: float) -> float:
     return step
 
 
-def _rounded(
-    name: str, value: Tensor, step: float, sigma: Tensor, *, pairs: bool, rate_weight: float, places: np.ndarray | None
-) -> Content:
-    real = _real(value)
-    levels = np.rint(real / step)
-    if np.abs(levels).max(initial=0) > LARGEST_LEVEL:
-        warnings.warn(
-            f"{name}: weights are more than {LARGEST_LEVEL} times larger than the step {step:.2g}; they are "
-            "stored without rounding. A standard deviation this small says that the fit has not converged.",
-            PyrosparseWarning,
-            stacklevel=3,
-        )
-        return _exact(value)
-    if rate_weight:
-        deviation = np.broadcast_to(_real(sigma).reshape(*sigma.shape, *[1] * (real.ndim - sigma.ndim)), real.shape)
-        matrix = (*matrix_shape(real.shape[:-1]), 2) if pairs else matrix_shape(real.shape)
-        levels = weigh_rate(real.reshape(matrix), deviation.reshape(matrix), step, rate_weight, places=places).reshape(
-            real.shape
-        )
-    return Content("p" if pairs else "s", value.dtype, levels.astype(np.int32), step)
-
-
-def _exact(value: Tensor) -> Content:
-    if value.dtype == torch.float16:
-        return _halves(value)
-    return Content("x", value.dtype, patterns(value))
-
-
 def _bias(name: str, value: Tensor, step: float | None, bits: int | None) -> Content:
-    real = _real(value)
-    largest = float(np.abs(real).max(initial=0))
+    numbers = real(value)
+    largest = float(np.abs(numbers).max(initial=0))
     if bits is not None or step is None:
         levels = BIAS_LEVELS if bits is None else (1 << (bits - 1)) - 1
         step = round_step(max(largest / levels, SMALLEST_STEP))
     else:
         step = round_step(step * BIAS_STEP)
-    integers = np.rint(real / step)
+    integers = np.rint(numbers / step)
     if np.abs(integers).max(initial=0) > 1 << 15:  # float16 and float32 are shorter from here on
-        return _statistic(value)
+        return statistic(value)
     choices = [Content(codec, value.dtype, integers.astype(np.int64), step) for codec in ("u", "s")]
 
     def measure(stream: Stream, content: Content) -> None:
         send(stream, name, content)
 
     return cheapest(choices, measure)
-
-
-def _statistic(value: Tensor) -> Content:
-    """Scales, shifts and running statistics: float16 (11 bits of precision) where its range allows."""
-    magnitude = np.abs(_real(value))
-    fits = (magnitude == 0) | ((magnitude >= HALF_SMALLEST) & (magnitude <= HALF_LARGEST))
-    if not fits.all() or value.is_complex():
-        return _exact(value)
-    return _halves(value)
-
-
-def _halves(value: Tensor) -> Content:
-    levels = _real(value).astype(np.float16).view(np.uint16).astype(np.int64)
-    return Content("h", value.dtype, levels)

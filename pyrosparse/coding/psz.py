@@ -1,31 +1,31 @@
-"""Save a pruned network as a ``.psz`` file, load it, and say what is in one."""
+"""Save a pruned network as a ``.psz`` file, and say what is in one."""
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from pyrosparse.coding import architecture, container
-from pyrosparse.coding.choice import C_GRID, RATE_GRID, choose
+from pyrosparse.coding.choice import C_GRID, RATE_GRID, choose, choose_within
 from pyrosparse.coding.codecs import index_of, send, shortest
 from pyrosparse.coding.content import DTYPES, Content
-from pyrosparse.coding.decode import build, read_specs, read_state, sequence
+from pyrosparse.coding.decode import sequence
 from pyrosparse.coding.fileinfo import FileInfo, describe
 from pyrosparse.coding.precision import Plan, make_plan
 from pyrosparse.coding.stream import Writer
-from pyrosparse.coding.template import fill
-from pyrosparse.errors import CorruptFileError, NetworkError, PyrosparseWarning
-from pyrosparse.nn import Selecting
+from pyrosparse.errors import NetworkError, PruneError, PyrosparseWarning
 
 if TYPE_CHECKING:
     from pyrosparse.pruning.pruned import Pruned
 
-__all__ = ["C_GRID", "RATE_GRID", "encoded_size", "info", "load", "read_tensors", "save"]
+__all__ = ["C_GRID", "RATE_GRID", "encoded_size", "info", "save"]
 
 DEFAULT_C = 0.5
 
@@ -41,6 +41,8 @@ def save(
     likelihood: Any = None,
     bias_bits: int | None = None,
     rate_weight: float | None = 0.0,
+    budget: int | None = None,
+    codebook: int | None = None,
 ) -> FileInfo:
     """Write a network to a ``.psz`` file: quantised, entropy-coded, checked, written atomically.
 
@@ -62,13 +64,21 @@ def save(
         and 1 trades a nat of error for a nat of file. ``None``: the one of 0, 0.03, 0.06, 0.1, 0.15 that, with
         a ``c`` of the grid no larger than the one above, gives the smallest file within the ``tolerance``; 0
         if there is no ``val_loader``.
+    :param budget: largest number of bytes of the file. ``c`` and ``rate_weight``, where they are None, are then those
+        with the lowest validation error of all with which the file fits; without a ``val_loader`` the finest
+        ``c``.
+    :param codebook: weights take one of so many centres of k-means instead of a multiple of a step (the baseline of
+        Han, Mao and Dally, 2016): the file has the centres and the number of each weight's own. ``c`` then counts
+        for biases alone.
     :return: what was written, byte by byte.
+    :raises PruneError: if nothing that may be chosen fits the budget; no file is written then.
     :raises NetworkError: NaN or Inf in the network, or ``sigma`` that does not fit it.
     :raises ExportError: if the file cannot be written; nothing half-written is left.
     """
     module, sigma, original = _contents_of(network, sigma)
     if not isinstance(network, nn.Module):
         likelihood = network.chosen_likelihood(likelihood)
+    plan = partial(make_plan, module, sigma, bias_bits=bias_bits, codebook=codebook)
     if sigma is None:
         if c is not None or rate_weight:
             warnings.warn(
@@ -78,63 +88,40 @@ def save(
                 stacklevel=2,
             )
         c, rate_weight = None, 0.0
+    elif budget is not None:
+        c, rate_weight = choose_within(
+            module,
+            lambda c, rate: plan(c, rate_weight=rate),
+            lambda planned: len(encode(module, planned, original)),
+            budget,
+            val_loader,
+            grid=C_GRID if c is None else (c,),
+            rates=RATE_GRID if rate_weight is None else (rate_weight,),
+            likelihood=likelihood,
+            path=path,
+        )
     elif val_loader is not None and (c is None or rate_weight is None):
         c, rate_weight = choose(
             module,
-            sigma,
+            lambda c, rate: plan(c, rate_weight=rate),
             val_loader,
             grid=C_GRID if c is None else (c,),
             rates=RATE_GRID if rate_weight is None else (rate_weight,),
             tolerance=tolerance,
             likelihood=likelihood,
-            bias_bits=bias_bits,
         )
     else:
         c, rate_weight = DEFAULT_C if c is None else c, rate_weight or 0.0
-    data = encode(module, make_plan(module, sigma, c, bias_bits=bias_bits, rate_weight=rate_weight), original)
+    data = encode(module, plan(c, rate_weight=rate_weight), original)
+    if budget is not None and len(data) > budget:
+        raise PruneError(
+            f"{path} takes {len(data):,} bytes without rounding, and the budget is {budget:,}: pass sigma, so that "
+            "steps can be chosen, or allow more bytes"
+        )
     written = describe(path, data)  # decodes it: what cannot be read back is not written
     written = replace(written, rate_weight=rate_weight)
     container.write(path, data)
     return written
-
-
-def load(path: str | os.PathLike[str], *, network: nn.Module | None = None) -> nn.Module:
-    """Read a network, in evaluation mode.
-
-    :param path: a ``.psz`` file.
-    :param network: needed only if the file does not know the network's class (``info(path).architecture``
-        is False): a network of the original architecture. It is copied; parameters are replaced by name,
-        and layers take the sizes that the file has.
-    :raises CorruptFileError: the file is truncated, altered or not a ``.psz`` file.
-    :raises NewerFileError: a later version of the format wrote it.
-    :raises NetworkError: ``network`` is missing, or does not fit (the parameter is named).
-    """
-    frame = container.read(path)
-    tree, specs = read_specs(frame.header, path)
-    if network is None and tree is None:
-        raise NetworkError(
-            f"{path} holds a network of a class that the file does not know; "
-            "pass one of the original architecture: load(path, network=...)"
-        )
-    state = read_state(frame, specs, path)
-    if network is not None:
-        return fill(network, state, path)
-    module = build(tree, path)
-    module.load_state_dict(state, assign=True)
-    for name, layer in module.named_modules():
-        if isinstance(layer, Selecting) and layer.index.numel():
-            if not 0 <= int(layer.index.min()) <= int(layer.index.max()) < layer.original_features:
-                raise CorruptFileError(f"{path}: {name}.index points beyond the {layer.original_features} inputs")
-    return module.eval()
-
-
-def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read the tensors of a file by name, whatever the network's class.
-
-    :raises CorruptFileError: the file is truncated, altered or not a ``.psz`` file.
-    """
-    frame = container.read(path)
-    return read_state(frame, read_specs(frame.header, path)[1], path)
 
 
 def info(path: str | os.PathLike[str]) -> FileInfo:
@@ -155,7 +142,7 @@ def encode(network: nn.Module, plan: Plan, original_parameters: int) -> bytes:
         places = index.levels.reshape(-1) if index is not None and index.codec == "i" else None
         contents[name] = shortest(name, contents[name], places=places)
         send(writer, name, contents[name], places=places)
-    payload, padding = writer.finish()
+    payload, padding = writer.finish(sum(math.prod(content.shape) for content in contents.values()))
     header: dict[str, Any] = {}
     tree = architecture.describe(network)
     if tree is not None:
@@ -184,11 +171,12 @@ def encoded_size(
     sigma: Mapping[str, Tensor] | None = None,
     bias_bits: int | None = None,
     rate_weight: float = 0.0,
+    codebook: int | None = None,
 ) -> int:
     """Return how many bytes :func:`save` would write, without writing. ``c`` is 0.5 if it is not given."""
     module, sigma, original = _contents_of(network, sigma)
     c = None if sigma is None else DEFAULT_C if c is None else c
-    plan = make_plan(module, sigma, c, bias_bits=bias_bits, rate_weight=rate_weight)
+    plan = make_plan(module, sigma, c, bias_bits=bias_bits, rate_weight=rate_weight, codebook=codebook)
     return len(encode(module, plan, original))
 
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DamagedStreamError", "Meter", "Reader", "Stream", "Writer", "cheapest"]
+__all__ = ["DamagedStreamError", "Meter", "Reader", "Stream", "Writer", "admitted", "cheapest"]
 
 Ints = NDArray[np.int64]
 Bits = NDArray[np.int8]
@@ -30,13 +30,19 @@ COIN = 1 << 22  # denominator of the probabilities of `coins`
 LONGEST_NUMBER = 48  # bits of an integer sent by `number`
 BLOCK = 1 << 18  # positions coded in one call when each row has its own rate
 
-# How many symbols a payload of a given size may hold: what bounds the time that a hostile file can take.
+# How many symbols, and how many numbers, a payload of a given size may hold: what bounds the time and the memory that
+# a hostile file can take. A network that is sparser than one weight in some thousands gets padding.
 FREE_SYMBOLS = 1 << 20
-SYMBOLS_PER_BYTE = 1 << 13
+SYMBOLS_PER_BYTE = 1 << 10
 
 
 class DamagedStreamError(Exception):
     """What was read cannot have been written; turned into ``CorruptFileError`` where the file is known."""
+
+
+def admitted(length: int) -> int:
+    """How many symbols, and how many numbers, are read from a payload of so many bytes, its padding included."""
+    return FREE_SYMBOLS + SYMBOLS_PER_BYTE * length
 
 
 class Stream:
@@ -198,10 +204,10 @@ class Writer(Stream):
             self._encoder.encode(symbols32, model(), each)
         return symbols
 
-    def finish(self) -> tuple[bytes, int]:
-        """Return the bytes, and how many bytes of padding a reader's limit on symbols asks for."""
+    def finish(self, numbers: int = 0) -> tuple[bytes, int]:
+        """Return the bytes, and how many bytes of padding a reader's limit on symbols and numbers asks for."""
         payload = self._encoder.get_compressed().astype("<u4").tobytes()
-        short = self.symbols - FREE_SYMBOLS - SYMBOLS_PER_BYTE * len(payload)
+        short = max(self.symbols, numbers) - admitted(len(payload))
         return payload, max(0, -(-short // SYMBOLS_PER_BYTE))
 
 
@@ -222,7 +228,7 @@ class Reader(Stream):
             raise DamagedStreamError("the coded weights are cut short")
         words = np.frombuffer(payload, "<u4").astype(np.uint32)
         self._decoder = constriction.stream.queue.RangeDecoder(words)
-        self._left = FREE_SYMBOLS + SYMBOLS_PER_BYTE * (len(payload) + padding)
+        self._left = admitted(len(payload) + padding)
 
     def _admit(self, count: int) -> None:
         self._left -= count

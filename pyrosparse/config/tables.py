@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pyrosparse.config.base import Options, Share, Table
 from pyrosparse.config.reconstruct import Reconstruct
@@ -28,6 +28,7 @@ __all__ = [
     "PriorChoice",
     "PriorTable",
     "Prune",
+    "Quantise",
     "Reconstruct",
     "Scheduled",
     "Teacher",
@@ -165,6 +166,18 @@ class FineTune(Table):
     lr: PositiveFloat = 1e-4
 
 
+class Quantise(Table):
+    """``[quantise]``: the last epochs are trained through the rounding of the file, mask fixed; 0 epochs leave it out.
+
+    Of the steps in ``c`` (only ``file.c`` where that is given) the largest is taken whose validation error is within
+    ``file.tolerance`` of that of the network before.
+    """
+
+    epochs: NonNegativeInt = 0
+    lr: PositiveFloat = 5e-3
+    c: Annotated[list[PositiveFloat], Field(min_length=1)] = Field(default_factory=lambda: [0.5, 1.0, 1.5, 2.0])
+
+
 class Baselines(Table):
     """``[baselines]``: what the result is compared with, made of the same dense network, each with its own file.
 
@@ -173,9 +186,7 @@ class Baselines(Table):
     ``penalty`` on the size of each weight for ``l1_epochs``. The size of a complex weight is its modulus.
     """
 
-    methods: list[Literal["magnitude", "l1", "kmeans"]] = Field(
-        default_factory=lambda: ["magnitude", "l1", "kmeans"], min_length=1
-    )
+    methods: Annotated[list[Literal["magnitude", "l1", "kmeans"]], Field(min_length=1)] = ["magnitude", "l1", "kmeans"]
     density: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     epochs: NonNegativeInt = 10
     lr: PositiveFloat = 1e-3
@@ -186,9 +197,13 @@ class Baselines(Table):
 
 
 class File(Table):
-    """``[file]``: quantisation step c·σ; without ``c`` chosen on validation data within ``tolerance``."""
+    """``[file]``: quantisation step c·σ; without ``c`` chosen on validation data within ``tolerance``.
+
+    ``rate_weight`` is what a nat of the file counts against a nat of error; ``"auto"``: chosen like ``c``.
+    """
 
     c: PositiveFloat | None = None
+    rate_weight: NonNegativeFloat | Literal["auto"] = 0.0
     tolerance: Share = 0.002
 
 
@@ -221,6 +236,7 @@ class Config(Table):
     fit: Fit = Field(default_factory=Fit)
     prune: Prune = Field(default_factory=Prune)
     fine_tune: FineTune = Field(default_factory=FineTune)
+    quantise: Quantise = Field(default_factory=Quantise)
     baselines: Baselines | None = None
     file: File = Field(default_factory=File)
     export: Export = Field(default_factory=Export)

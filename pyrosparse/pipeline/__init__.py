@@ -1,11 +1,11 @@
 """The command line's way through the house: settings in, a folder with everything in it out.
 
 Stages, in their order: teacher (only with ``[fit.teacher]``), dense, reconstruct (with ``[reconstruct]`` before
-or instead of a posterior), fit, prune, reconstruct_pruned (with ``[reconstruct]`` after it), fine_tune (only with
-epochs), file, onnx (unless ``export.onnx = false``), curve, test, report. Where reconstruction stands instead of a
-posterior there is no fit, prune and curve. Each stage leaves its files and its record in ``metrics.json`` in one step,
-so that ``--resume`` starts after the last finished one. The test data are touched in the stage ``test`` alone, when
-every choice has been made.
+or instead of a posterior), fit, prune, reconstruct_pruned (with ``[reconstruct]`` after it), fine_tune and quantise
+(each only with epochs), file, onnx (unless ``export.onnx = false``), magnitude, l1 and kmeans (with
+``[baselines]``), curve, test, report. Where reconstruction stands instead of a posterior there is no fit, prune and
+curve. Each stage leaves its files and its record in ``metrics.json`` in one step, so that ``--resume`` starts after
+the last finished one. The test data are touched in the stage ``test`` alone, when every choice has been made.
 
 What is in the folder:
 
@@ -20,7 +20,8 @@ posterior.safetensors ``SITE/mean``, ``SITE/std``, ``SITE/relevance``, and ``SIT
                       pruned network) for each site, in the original's coordinates
 posterior.nc          draws and summaries for ArviZ
 pruned.safetensors    parameters of the pruned network; fine_tuned.safetensors after fine-tuning,
-                      reconstructed.safetensors and reconstructed_pruned.safetensors after reconstruction
+                      reconstructed.safetensors and reconstructed_pruned.safetensors after reconstruction,
+                      quantised.safetensors after training through the rounding
 network.psz           the file; network.onnx is the same network for ONNX Runtime
 report.html           all of it on one page
 ===================== ==============================================================================

@@ -21,8 +21,16 @@ from pyrosparse.text import size
 __all__ = ["Context"]
 
 _SEEDS = {
-    "network": 0, "teacher": 1, "dense": 2, "fit": 3, "fine_tune": 4, "reconstruct": 5, "magnitude": 6, "l1": 7
-}  # fmt: skip
+    "network": 0,
+    "teacher": 1,
+    "dense": 2,
+    "fit": 3,
+    "fine_tune": 4,
+    "reconstruct": 5,
+    "magnitude": 6,
+    "l1": 7,
+    "quantise": 8,
+}
 
 
 class Context:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pyrosparse import coding
+from pyrosparse.data import TensorLoader
 from pyrosparse.errors import PyrosparseWarning
 from pyrosparse.infer import evaluate
 from pyrosparse.pipeline import build
@@ -41,7 +42,8 @@ class Cutting:
         """What the settings ask for; nothing is written."""
         table = self.run.config.prune
         if table.budget_bytes is not None:
-            return self._cut(budget=table.budget_bytes, val_loader=self.run.val)
+            c = self.run.config.file.c
+            return self._cut(budget=table.budget_bytes, val_loader=self.run.val, **({} if c is None else {"c": c}))
         return self._cut(threshold=table.threshold, val_loader=self.run.val, tolerance=table.tolerance)
 
     @cached_property
@@ -89,8 +91,8 @@ class Cutting:
         return as_pruned(network, original_parameters=before.original_parameters, before=before)
 
     @cached_property
-    def small(self) -> Pruned:
-        """The network that goes into the file: fine-tuned, if there are epochs for it."""
+    def fine_tuned(self) -> Pruned:
+        """The network that is left, fine-tuned if there are epochs for it."""
         run, table = self.run, self.run.config.fine_tune
         if not table.epochs:
             return self.cut
@@ -106,20 +108,55 @@ class Cutting:
         run.finish("fine_tune", tuned.network, clock())
         return tuned
 
+    @cached_property
+    def small(self) -> Pruned:
+        """The network that goes into the file: trained through its rounding, if there are epochs for it."""
+        run, table = self.run, self.run.config.quantise
+        if not table.epochs:
+            return self.fine_tuned
+        if run.folder.finished("quantise"):
+            ended = fine_tune(self.fine_tuned, run.train, epochs=0)  # a copy
+            build.weights(ended.network, str(run.folder / "quantised.safetensors"))
+            return ended
+        train = self._taught()
+        run.seed("quantise")
+        clock = Clock()
+        fixed = run.config.file.c
+        ended, c = coding.coarsest_ending(
+            self.fine_tuned,
+            train,
+            grid=table.c if fixed is None else (fixed,),
+            epochs=table.epochs,
+            lr=table.lr,
+            val_loader=run.val,
+            tolerance=run.config.file.tolerance,
+        )
+        run.write_state("quantised.safetensors", ended.network)
+        run.finish("quantise", ended.network, clock(), record={"c": c})
+        return ended
+
+    def _taught(self) -> TensorLoader:
+        """The training data; with soft labels where the fit had them: hard ones over-fit a small network."""
+        run, teacher = self.run, self.run.config.fit.teacher
+        if teacher is None or self.fitting.teacher is None:
+            return run.train
+        return run.train.soften(self.fitting.teacher, weight=teacher.weight, temperature=teacher.temperature)
+
     def curve(self) -> None:
         """Measure validation error and bytes at a row of thresholds, without what comes after pruning."""
         run = self.run
         if not run.config.has_posterior or run.folder.finished("curve"):
             return
-        c = run.folder.stage("file").get("c")
+        written = run.folder.stage("file")
+        c, rate_weight = written.get("c"), written.get("rate_weight") or 0.0
         chosen = float(run.folder.metrics["threshold"])
         points = []
         for threshold in sorted({*run.config.prune.curve, chosen}):
             with warnings.catch_warnings(record=True) as caught, tempfile.TemporaryDirectory() as place:
                 warnings.simplefilter("always", PyrosparseWarning)
                 pruned = self._cut(threshold=threshold)
-                info = coding.save(Path(place) / "point.psz", pruned, c=c)
-                network = in_file(pruned, c)
+                info = coding.save(Path(place) / "point.psz", pruned, c=c, rate_weight=rate_weight)
+                network = in_file(pruned, c, rate_weight)
             points.append(
                 {
                     "threshold": threshold,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from pyrosparse import coding, report
-from pyrosparse.coding import C_GRID, FileInfo
+from pyrosparse.coding import FileInfo
 from pyrosparse.errors import PruneError, PyrosparseWarning
 from pyrosparse.export import export_onnx
+from pyrosparse.infer import evaluate
 from pyrosparse.pipeline import build
 from pyrosparse.pipeline.context import Clock, Context
 from pyrosparse.pipeline.cutting import Cutting
@@ -38,30 +40,50 @@ class Files:
         small = self.cutting.small
         info = self._save(path, small)
         network = self.reloaded()
-        agree("file", outputs(in_file(small, info.c), run.data.x_val), outputs(network, run.data.x_val), path)
+        agree(
+            "file",
+            outputs(in_file(small, info.c, info.rate_weight), run.data.x_val),
+            outputs(network, run.data.x_val),
+            path,
+        )
         described = info.to_dict() | {"path": path.name}
-        run.finish("file", network, clock(), record={"bytes": info.bytes, "c": info.c}, file=described)
+        record = {"bytes": info.bytes, "c": info.c, "rate_weight": info.rate_weight}
+        run.finish("file", network, clock(), record=record, file=described)
 
     def _save(self, path: Path, small: Pruned) -> FileInfo:
-        """Write the file: c as given or chosen on validation data, coarser where a budget asks for it."""
-        table, budget = self.run.config.file, self.run.config.prune.budget_bytes  # no budget without a posterior
-        info = coding.save(path, small, c=table.c, val_loader=self.run.val, tolerance=table.tolerance)
-        if budget is None or info.bytes <= budget:
-            return info
-        chosen = info.c or 0.0
-        for c in C_GRID if table.c is None and info.c is not None else ():
-            if c > chosen and coding.encoded_size(small, c=c) <= budget:
-                warnings.warn(
-                    f"{path}: steps of {chosen:g} posterior deviations, which validation data asked for, "
-                    f"do not fit into {budget:,} bytes; steps of {c:g} were taken",
-                    PyrosparseWarning,
-                    stacklevel=2,
-                )
-                return coding.save(path, small, c=c)
-        path.unlink()  # what is too large is not left lying under the name of the result
-        raise PruneError(
-            f"{path} takes {info.bytes:,} bytes and the budget is {budget:,}: allow more, or leave out file.c"
-        )
+        """Write the file: c and rate_weight as given, or chosen on validation data, or to the budget."""
+        run, table, budget = (
+            self.run,
+            self.run.config.file,
+            self.run.config.prune.budget_bytes,
+        )  # none without a posterior
+        rate = None if table.rate_weight == "auto" else table.rate_weight
+        trained = run.folder.stage("quantise").get("c")
+        options: dict[str, Any] = {
+            "val_loader": run.val, "tolerance": table.tolerance, "rate_weight": rate, "budget": budget
+        }  # fmt: skip
+        try:
+            info = coding.save(path, small, c=table.c if trained is None else trained, **options)
+        except PruneError:
+            if trained is None or table.c is not None:
+                raise
+            info = coding.save(path, small, **options)  # other steps than the network was trained with
+        if budget is not None:
+            self._weigh_budget(path, small, info)
+        return info
+
+    def _weigh_budget(self, path: Path, small: Pruned, info: FileInfo) -> None:
+        """Warn where the budget costs more accuracy than the settings allow a file without one."""
+        error = evaluate(self.reloaded(), self.run.val).error
+        free = evaluate(small.network, self.run.val).error
+        if error > free + self.run.config.file.tolerance:
+            warnings.warn(
+                f"{path}: to fit into {self.run.config.prune.budget_bytes:,} bytes, steps of {info.c:g} posterior "
+                f"deviations were taken, which raise the validation error from {100 * free:.2f} to "
+                f"{100 * error:.2f} %",
+                PyrosparseWarning,
+                stacklevel=3,
+            )
 
     def reloaded(self, name: str = "network") -> nn.Module:
         """The network as it is in the file of this name."""
@@ -90,7 +112,8 @@ class Files:
             return
         x, y = run.data.x_test, run.data.y_test
         small = self.cutting.small
-        memory = outputs(in_file(small, run.folder.stage("file").get("c")), x)
+        written = run.folder.stage("file")
+        memory = outputs(in_file(small, written.get("c"), written.get("rate_weight")), x)
         logits = {"dense": outputs(self.fitting.dense, x), "file": outputs(self.reloaded(), x)}
         agreement = {"file": agree("file", memory, logits["file"], run.folder / "network.psz")}
         made: dict[str, Callable[[], nn.Module | None]] = {
@@ -99,7 +122,8 @@ class Files:
             "fit": lambda: mean_network(*self.fitting.posterior),
             "prune": lambda: self.cutting.pruned.network,
             "reconstruct_pruned": lambda: self.cutting.cut.network,
-            "fine_tune": lambda: small.network,
+            "fine_tune": lambda: self.cutting.fine_tuned.network,
+            "quantise": lambda: small.network,
         }
         for name, network in made.items():
             found = network() if run.folder.stage(name) else None

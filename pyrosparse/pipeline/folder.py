@@ -26,6 +26,7 @@ ARTEFACTS: dict[str, tuple[str, ...]] = {
     "prune": ("pruned.safetensors", "posterior.safetensors"),
     "reconstruct_pruned": ("reconstructed_pruned.safetensors",),
     "fine_tune": ("fine_tuned.safetensors",),
+    "quantise": ("quantised.safetensors",),
     "file": ("network.psz",),
     "onnx": ("network.onnx",),
     "magnitude": ("magnitude.psz",),

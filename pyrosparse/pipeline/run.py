@@ -66,17 +66,19 @@ def prune_again(
     *,
     threshold: float | None = None,
     budget: str | None = None,
+    rate_weight: float | str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Cut the network of a finished fit again, and write everything that follows from it anew.
 
     :param threshold: largest log α that is kept; with neither, chosen on validation data.
     :param budget: largest file, such as ``"20kB"``.
+    :param rate_weight: as ``file.rate_weight`` in the settings; None leaves it as it was.
     :returns: the metrics.
     :raises DataError: when the folder holds no finished fit.
     """
     folder = _fitted(run_dir)
-    config = _with_goal(settings(folder), threshold, budget)
+    config = _with_goal(settings(folder), threshold, budget, rate_weight)
     context = Context(config, folder, say)
     cutting = Cutting(context, Fitting(context))
     _ = cutting.plan  # a budget that cannot be met leaves the folder as it was
@@ -128,10 +130,14 @@ def _fitted(run_dir: str | Path) -> RunFolder:
     return folder
 
 
-def _with_goal(config: Config, threshold: float | None, budget: str | None) -> Config:
+def _with_goal(
+    config: Config, threshold: float | None, budget: str | None, rate_weight: float | str | None = None
+) -> Config:
     table = config.to_dict()
     table["prune"].pop("budget", None)
     table["prune"]["threshold"] = "auto" if threshold is None else float(threshold)
     if budget is not None:
         table["prune"]["budget"] = budget
+    if rate_weight is not None:
+        table["file"]["rate_weight"] = rate_weight
     return parse(table, file="--budget" if budget is not None else "--threshold")

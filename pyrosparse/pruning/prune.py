@@ -34,6 +34,7 @@ def prune(
     *args: Any,
     threshold: float | str | None = None,
     budget: int | None = None,
+    c: float = 0.5,
     val_loader: Batches | None = None,
     tolerance: float = 0.002,
     likelihood: Likelihood | None = None,
@@ -51,10 +52,10 @@ def prune(
     :param args: arguments of a pair written by hand, which is traced once with them.
     :param threshold: largest log α that is kept: a number (3 when None), or ``"auto"``: chosen on ``val_loader``
         so that the network is smallest while its error is within ``tolerance`` of the posterior mean's.
-    :param budget: instead of a threshold, the largest number of bytes that the ``.psz`` file may have at ``c = 0.5``,
-        which is what :func:`pyrosparse.save` takes without validation data (with them ``c`` may be finer): of the
+    :param budget: instead of a threshold, the largest number of bytes that the ``.psz`` file may have: of the
         thresholds whose file fits, the one with the lowest validation error (without ``val_loader``: the one
-        that keeps most).
+        that keeps most). Pass it to :func:`pyrosparse.save` too, whose ``c`` may be another.
+    :param c: of ``budget``: step at which the file's size is measured, in posterior standard deviations.
     :param val_loader: yields ``(x, y)``; never the test data.
     :param tolerance: of ``threshold="auto"``: 0.002 is 0.2 points of error.
     :param likelihood: what measures the error, here and in all that is done with the result; the model's own, or
@@ -68,6 +69,8 @@ def prune(
     :raises NetworkError: if a pair written by hand comes without a network that has its sites.
     """
     _check(threshold, budget, val_loader, tolerance)
+    if not c > 0:
+        raise PruneError(f"c is {c}; give a positive number of posterior standard deviations")
     source = Source(model, guide, args, network=network, likelihood=likelihood, example=example)
     report = PruneReport(threshold=DEFAULT_THRESHOLD)
     if val_loader is not None:
@@ -75,7 +78,7 @@ def prune(
         dense = masked_network(source.network, source.families, there)
         report.dense_error = evaluate(dense, val_loader, likelihood=source.likelihood).error
     if budget is not None:
-        report.threshold = _within_budget(source, budget, val_loader, report)
+        report.threshold = _within_budget(source, budget, c, val_loader, report)
     elif threshold == "auto":
         assert val_loader is not None
         assert report.dense_error is not None
@@ -204,7 +207,7 @@ def _layer_report(site: Site, pruned: Pruned, positions: int | None) -> LayerRep
     )
 
 
-def _within_budget(source: Source, budget: int, val_loader: Batches | None, report: PruneReport) -> float:
+def _within_budget(source: Source, budget: int, c: float, val_loader: Batches | None, report: PruneReport) -> float:
     """Threshold whose file fits the budget and whose error is lowest: a coarse search, then a fine one at the limit."""
     # the file is a later station; only its size is asked for here
     from pyrosparse.coding import encoded_size
@@ -212,7 +215,7 @@ def _within_budget(source: Source, budget: int, val_loader: Batches | None, repo
     def measure(threshold: float) -> Candidate:
         masks = keep_masks(source.families, threshold)
         kept = count_kept(source.families, masks)
-        size = encoded_size(_cut(source, PruneReport(threshold), masks))
+        size = encoded_size(_cut(source, PruneReport(threshold), masks), c=c)
         error = None
         if val_loader is not None and size <= budget:
             network = masked_network(source.network, source.families, masks)

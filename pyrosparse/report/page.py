@@ -13,6 +13,7 @@ from pyrosparse.report.read import Run, read_run
 from pyrosparse.report.reconstruction import reconstruction
 from pyrosparse.report.scales import scales
 from pyrosparse.report.style import STYLE
+from pyrosparse.report.worth import worth
 
 __all__ = ["render", "write"]
 
@@ -75,6 +76,7 @@ def _of_the_posterior(run: Run) -> list[Html]:
         sections.layers(run),
         scales(run),
         sections.file(run),
+        worth(run),
         gallery.tradeoff(run),
         gallery.live_weights(run),
         polar.phases(run),
@@ -103,7 +105,8 @@ def _missing(run: Run) -> Html:
 def _summary(run: Run) -> str:
     """One sentence: what went in and what came out."""
     dense = run.stage("dense")
-    final = run.stage("file") or run.stage("fine_tune") or run.stage("prune") or run.stage("reconstruct")
+    last = ("file", "quantise", "fine_tune", "reconstruct_pruned", "prune", "reconstruct")
+    final = next((stage for name in last if (stage := run.stage(name))), None)
     if not dense or not final:
         return "This run has not been measured from end to end."
     parts = [f"The network went from {size_of(dense.get('bytes'))} to {size_of(final.get('bytes'))}"]

@@ -19,6 +19,7 @@ STAGES = {
     "prune": "Pruned",
     "reconstruct_pruned": "Reconstructed",
     "fine_tune": "Fine-tuned",
+    "quantise": "Trained through rounding",
     "file": "File, read back",
     "onnx": "ONNX Runtime",
     "magnitude": "Baseline: largest weights",
@@ -35,7 +36,7 @@ def absent(what: str, why: str = "") -> Html:
 def _ends(run: Run) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The dense stage, and what came out: each number from the latest stage that has it, the file's own first."""
     after: dict[str, Any] = {}
-    for name in ("reconstruct", "prune", "reconstruct_pruned", "fine_tune", "file"):
+    for name in ("reconstruct", "prune", "reconstruct_pruned", "fine_tune", "quantise", "file"):
         after.update({k: v for k, v in run.stage(name).items() if finite(v) is not None})
     return run.stage("dense"), after
 
@@ -219,7 +220,7 @@ def file(run: Run) -> Html:
 
 
 def _purpose(name: str) -> str:
-    endings = (" mask", 0), (" values", 1), (".bias", 2), (".index", 3)
+    endings = (" mask", 0), (" values", 1), (" steps", 1), (" codebook", 1), (".bias", 2), (".index", 3)
     return PURPOSES[next((i for ending, i in endings if name.endswith(ending)), 4)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,36 @@ def test_export_finds_the_shape_in_a_first_linear_layer(
     capsys: pytest.CaptureFixture[str], run_dir: Path, tmp_path: Path
 ) -> None:
     assert call(capsys, "export", run_dir / "network.psz", "-o", tmp_path / "net.onnx")[0] == 0
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.2])
+def test_no_file_is_larger_than_its_budget(
+    capsys: pytest.CaptureFixture[str], run_dir: Path, tmp_path: Path, share: float
+) -> None:
+    folder = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    budget = int(share * (folder / "network.psz").stat().st_size)
+    code, out, err = call(capsys, "prune", folder, "--budget", str(budget), "--rate-weight", "auto")
+    assert code == 0, err
+    assert (folder / "network.psz").stat().st_size <= budget
+    assert "file (.psz)" in out
+
+
+@pytest.mark.parametrize("budget", ["1", "60B", "0.1kB"])
+def test_a_budget_out_of_reach_says_why(
+    capsys: pytest.CaptureFixture[str], run_dir: Path, tmp_path: Path, budget: str
+) -> None:
+    folder = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    before = (folder / "network.psz").read_bytes()
+    code, _, err = call(capsys, "prune", folder, "--budget", budget)
+    assert code == 1
+    assert "the smallest has" in err
+    assert (folder / "network.psz").read_bytes() == before
+
+
+def test_a_rate_weight_is_a_number(capsys: pytest.CaptureFixture[str], run_dir: Path) -> None:
+    code, _, err = call(capsys, "prune", run_dir, "--rate-weight", "much")
+    assert code == 2
+    assert "such as 0.06, or auto" in err
+    code, _, err = call(capsys, "prune", run_dir, "--rate-weight", "-1")
+    assert code == 2
+    assert "rate_weight" in err

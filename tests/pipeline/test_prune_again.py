@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,28 +59,45 @@ def test_without_a_goal_the_threshold_is_chosen_on_validation_data(run_dir: Path
     assert len(report.curve) > 1
 
 
-def test_a_file_larger_than_the_budget_gets_coarser_steps(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # fine steps are what validation data ask for; the budget was planned with coarser ones
-    monkeypatch.setattr("pyrosparse.coding.psz.choose", lambda *_, **__: (0.25, 0.0))
+def test_a_file_larger_than_the_budget_gets_coarser_steps(run_dir: Path) -> None:
     small = pipeline.preview(run_dir, threshold=2.0)
-    budget = ps.coding.encoded_size(small, c=1.0)
-    config = settings(prune={"budget": budget})
+    small = replace(small, sigma={site: 16 * sigma for site, sigma in small.sigma.items()})  # steps that hurt
+    budget = ps.coding.encoded_size(small, c=4.0)
+    config = settings(prune={"budget": budget}, file={"tolerance": 0.0})
     context = Context(config, RunFolder.existing(run_dir), print)
     fitting = Fitting(context)
     files = Files(context, fitting, Cutting(context, fitting))
-    with pytest.warns(PyrosparseWarning, match="steps of .* were taken"):
+    with pytest.warns(PyrosparseWarning, match=r"steps of 4 .* were taken, which raise the validation error"):
         info = files._save(run_dir / "network.psz", small)
-    assert 0.25 < (info.c or 0.0) <= 1.0
-    assert info.bytes <= budget
+    assert info.c == 4.0
+    assert info.bytes == (run_dir / "network.psz").stat().st_size <= budget
 
 
 def test_a_file_that_cannot_meet_the_budget_is_not_left_behind(run_dir: Path) -> None:
     small = pipeline.preview(run_dir, threshold=2.0)
     context = Context(settings(prune={"budget": 50}), RunFolder.existing(run_dir), print)
     fitting = Fitting(context)
+    (run_dir / "network.psz").unlink()
     with pytest.raises(PruneError, match="the budget is 50"):
         Files(context, fitting, Cutting(context, fitting))._save(run_dir / "network.psz", small)
     assert not (run_dir / "network.psz").exists()
+
+
+def test_steps_that_are_given_count_in_the_budget(run_dir: Path) -> None:
+    fine = ps.coding.encoded_size(pipeline.preview(run_dir, threshold=2.0), c=0.1)
+    table = (run_dir / "config.toml").read_text().replace("[file]\n", "[file]\nc = 0.1\n")
+    (run_dir / "config.toml").write_text(table)
+    found = pipeline.prune_again(run_dir, budget=str(fine // 2))
+    assert found["file"]["c"] == 0.1
+    assert (run_dir / "network.psz").stat().st_size == found["file"]["bytes"] <= fine // 2
+
+
+def test_length_may_be_weighed_within_a_budget(run_dir: Path) -> None:
+    budget = metrics(run_dir)["file"]["bytes"] // 2
+    found = pipeline.prune_again(run_dir, budget=str(budget), rate_weight=0.15)
+    assert next(row for row in found["stages"] if row["name"] == "file")["rate_weight"] == 0.15
+    assert found["file"]["bytes"] <= budget
+    assert found["agreement"]["file"] < 1e-5
 
 
 def test_prune_needs_a_finished_fit(run_dir: Path, tmp_path: Path) -> None:
