@@ -79,6 +79,8 @@ def _multiples(
     codec: str, stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype
 ) -> Content:
     """A step, and integers."""
+    if codec == "p" and shape[-1:] != (2,):
+        raise DamagedStreamError("pairs without an axis of two")
     stream.section(f"{stream.name} mask")
     step = _code_step(stream, None if content is None else content.step)
     got = code_levels(stream, codec, _levels(content), shape, walk=_walk(content))

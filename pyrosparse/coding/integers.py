@@ -70,15 +70,22 @@ def _code_histogram(stream: Stream, symbols: Ints | None, count: int, size: int)
         return np.zeros(0, np.int64)
     if symbols is None:
         return stream.categorical(None, count, code_counts(stream, None, size))
-    exact = np.bincount(symbols, minlength=size)
+    return stream.categorical(symbols, count, _send_histogram(stream, np.bincount(symbols, minlength=size)))
+
+
+def _send_histogram(stream: Stream, exact: Ints) -> Ints:
+    """Send a histogram at the resolution that pays; returns the weights of its symbols."""
 
     def cost(meter: Stream, head: int) -> None:
-        weights = code_counts(meter, exact, size, head=head)
-        used = exact > 0
-        meter.charge(-float(exact[used] @ np.log2(weights[used] / weights.sum())))
+        meter.charge(_surprise(exact, code_counts(meter, exact, len(exact), head=head)))
 
-    weights = code_counts(stream, exact, size, head=cheapest(COUNT_HEADS, cost))
-    return stream.categorical(symbols, count, weights)
+    return code_counts(stream, exact, len(exact), head=cheapest(COUNT_HEADS, cost))
+
+
+def _surprise(exact: Ints, weights: Ints) -> float:
+    """Bits of symbols that occur so often, by the weights that a reader knows."""
+    used = exact > 0
+    return -float(exact[used] @ np.log2(weights[used] / weights.sum()))
 
 
 def _code_coefficients(stream: Stream, values: Ints | None, count: int, head: int) -> Ints:
@@ -86,10 +93,10 @@ def _code_coefficients(stream: Stream, values: Ints | None, count: int, head: in
     magnitude = None
     if values is not None:
         magnitude = np.abs(values)
-        classes = np.sign(values) * class_of(magnitude, head)
+        classes = _classes(values, head)
     low = _code_signed(stream, None if classes is None else int(classes.min()))
     span = stream.number(None if classes is None else int(classes.max()) - low)
-    if span >= LARGEST_ALPHABET:
+    if span >= _most_classes(count):
         raise DamagedStreamError("a histogram that is too long")
     symbols = _code_histogram(stream, None if classes is None else classes - low, count, span + 1)
     classes = symbols + low
@@ -111,8 +118,18 @@ def _code_signed(stream: Stream, value: int | None) -> int:
     return -magnitude if negative else magnitude
 
 
-def _alphabet(values: Ints, head: int) -> int:
-    classes = np.sign(values) * class_of(np.abs(values), head)
+def _classes(values: Ints, head: int) -> Ints:
+    return np.asarray(np.sign(values) * class_of(np.abs(values), head))
+
+
+def _most_classes(count: int) -> int:
+    """Length of the longest histogram for so many integers: a bound on the memory that a reader needs."""
+    return min(LARGEST_ALPHABET, max(256, 4 * count))
+
+
+def _alphabet(extremes: Ints, head: int) -> int:
+    """Classes from the smallest to the largest integer: classes rise with the integers."""
+    classes = _classes(extremes, head)
     return int(classes.max()) - int(classes.min()) + 1
 
 
@@ -127,11 +144,19 @@ def code_coefficients(stream: Stream, values: Ints | None, count: int) -> Ints:
     if values is None:
         return _code_coefficients(stream, None, count, HEADS[stream.choice(None, len(HEADS))])
     values = values.astype(np.int64)
-    allowed = [h for h in HEADS if _alphabet(values, h) <= min(LARGEST_ALPHABET, max(256, 4 * count))]
-    head = cheapest(allowed, partial(_measure, values, count))
+    extremes = np.array([values.min(), values.max()])
+    allowed = [h for h in HEADS if _alphabet(extremes, h) <= _most_classes(count)]
+    head = cheapest(allowed, partial(_measure, *np.unique(values, return_counts=True)))
     stream.choice(HEADS.index(head), len(HEADS))
     return _code_coefficients(stream, values, count, head)
 
 
-def _measure(values: Ints, count: int, meter: Stream, head: int) -> None:
-    _code_coefficients(meter, values, count, head)
+def _measure(distinct: Ints, counts: Ints, meter: Stream, head: int) -> None:
+    """What :func:`_code_coefficients` costs, from the histogram of the integers alone."""
+    classes = _classes(distinct, head)
+    low = _code_signed(meter, int(classes.min()))
+    span = meter.number(int(classes.max()) - low)
+    exact = np.zeros(span + 1, np.int64)
+    np.add.at(exact, classes - low, counts)
+    weights = _send_histogram(meter, exact)
+    meter.charge(_surprise(exact, weights) + float(counts @ width_of(np.abs(classes), head)))

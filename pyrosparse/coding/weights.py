@@ -67,17 +67,22 @@ class Weights:
         )
         best = self._rounded(weights, sigma, self.step)
         error = self._error(best, weights, sigma)
-        if self.rate_weight == 0 and error <= ON_GRID * max(1, np.count_nonzero(sigma)):
+        exact_enough = ON_GRID * max(1, np.count_nonzero(sigma))
+        if self.rate_weight == 0 and error <= exact_enough:
             return best  # on the grid of the layer: another would only blur it
         trials = worthwhile_groups(sigma)
         if trials:
             best = self._shortest(best)
             cost = self._cost(best, error)
+        allowed = error
         for groups, scale in trials:
-            grouped = self._grouped(weights, sigma, groups, scale, error)
+            grouped = self._grouped(weights, sigma, groups, scale, allowed)
             if grouped is None:
                 continue
-            found = self._cost(grouped, self._error(grouped, weights, sigma))
+            error = self._error(grouped, weights, sigma)
+            if self.rate_weight == 0 and error <= exact_enough:
+                return grouped  # on the grid of these groups
+            found = self._cost(grouped, error)
             if found < cost:
                 best, cost = grouped, found
         return best

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import pyrosparse as ps
-from pyrosparse.coding import quantise, quantise_aware
+from pyrosparse.coding import coarsest_ending, quantise, quantise_aware
 from pyrosparse.coding.precision import layer_steps
 from pyrosparse.data import TensorLoader
-from pyrosparse.errors import ConfigError, DataError
+from pyrosparse.errors import ConfigError, DataError, PruneError
 from pyrosparse.pruning import Pruned, PruneReport
 
 
@@ -107,3 +107,19 @@ def test_the_callers_likelihood_is_left_alone(pruned: Pruned) -> None:
     assert float(likelihood.log_scale.detach()) == 0.0
     assert likelihood.log_scale.requires_grad
     assert likelihood.log_scale.grad is None
+
+
+def test_the_coarsest_ending_within_the_tolerance(pruned: Pruned) -> None:
+    val, train = _data(1), TensorLoader(_data(0).x, _data(0).y, 50, shuffle=False)
+    options = {"epochs": 3, "lr": 2e-2, "val_loader": val, "progress": False}
+    errors = {c: quantise_aware(pruned, train, c=c, **options).report.error for c in (0.5, 2.0, 8.0)}
+    bound = ps.evaluate(pruned.network, val).error
+    for tolerance in (0.0, 0.02, 0.5):
+        ended, c = coarsest_ending(pruned, train, grid=(0.5, 8.0, 2.0), tolerance=tolerance, **options)
+        within = [c for c, error in errors.items() if error is not None and error <= bound + tolerance]
+        assert c == (max(within) if within else min(errors, key=lambda c: (errors[c], -c)))
+        assert ended.report.error == errors[c]
+    with pytest.raises(ConfigError, match="grid is empty"):
+        coarsest_ending(pruned, _data(0), grid=(), **options)
+    with pytest.raises(PruneError, match="tolerance"):
+        coarsest_ending(pruned, _data(0), grid=(1.0,), tolerance=float("nan"), **options)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from pyrosparse import coding
-from pyrosparse.coding import psz
+from pyrosparse.coding import precision, psz
 from pyrosparse.coding.adaptive import Walk
 from pyrosparse.coding.container import unpack
 from pyrosparse.coding.content import Content
-from pyrosparse.nn import SelectLinear
+from pyrosparse.coding.groups import Groups
+from pyrosparse.nn import ComplexLinear, SelectLinear
 
 # Linear(4, 3), ReLU, Linear(3, 2): parameter i holds ((k (7 + i)) mod 5 - 2) / 4 at place k; steps of 1/4.
 FILE = bytes.fromhex(
@@ -101,3 +107,76 @@ def test_writes_the_adaptive_codec(monkeypatch: pytest.MonkeyPatch) -> None:
     golden, mine = unpack(ADAPTIVE, "golden.psz"), unpack(spots_file(monkeypatch), "new.psz")
     assert mine.header == golden.header
     assert mine.payload == golden.payload
+
+
+FOLDER = Path(__file__).with_name("golden")
+ROOT = 181 / 128  # the step of a group: of its layer, times powers of this and of two
+
+
+def numbers(shape: tuple[int, ...], factor: int, most: int) -> NDArray[np.int32]:
+    """Integers from -most to most, about half of them 0, by whole numbers alone."""
+    places = np.arange(math.prod(shape), dtype=np.int64)
+    mixed = (places * places * 7 + places * factor + 3) % 97
+    return np.where(mixed % 2 == 0, mixed % (2 * most + 1) - most, 0).astype(np.int32).reshape(shape)
+
+
+def made() -> dict[str, tuple[dict[str, Tensor], bytes]]:
+    """What each file of the folder holds, by a formula, and the bytes that are written for it today."""
+    rows, columns = numbers((20,), 5, 4).astype(np.int64), numbers((30,), 3, 2).astype(np.int64)
+    levels, pairs = numbers((20, 30), 11, 5), numbers((12, 10, 2), 13, 3)
+    book = np.float32([[-0.1], [-2.5], [0.25], [3.0]])
+    points = np.float32([[0.5, -1.0], [-3.0, 0.125], [0.0, 2.0]])
+    real, plane = nn.Sequential(nn.Linear(30, 20, bias=False)), nn.Sequential(ComplexLinear(10, 12, bias=False))
+    name = next(iter(dict(plane.named_parameters())))
+    factors = {axis: np.array([2.0 ** (e // 2) * (ROOT if e % 2 else 1.0) for e in each]) for axis, each in
+               ((0, rows), (1, columns))}  # fmt: skip
+    walk = Walk(False, 1, -1, 1)  # a walk that is given is not chosen again, nor is the codec
+
+    def file(network: nn.Module, site: str, values: NDArray[np.floating], **content: Any) -> Any:
+        plan = precision.Plan({site: Content(dtype=torch.float32, **content)}, 1.0)
+        return {site: torch.from_numpy(values.astype(np.float32))}, psz.encode(network, plan, 600)
+
+    chosen = {-1: -0.1, -2: -2.5, 0: 0.0, 1: 0.25, 2: 3.0}
+    few = np.clip(levels, -2, 2)
+    which = np.abs(pairs[..., 0])
+    return {
+        "static.psz": file(real, "0.weight", levels * 0.25, codec="s", levels=levels, step=0.25, walk=walk),
+        "adaptive.psz": file(real, "0.weight", levels * 0.25, codec="a", levels=levels, step=0.25, walk=walk),
+        "pairs.psz": file(plane, name, pairs * 0.25, codec="p", levels=pairs, step=0.25, walk=walk),
+        "rows.psz": file(
+            real, "0.weight", levels * (0.375 * factors[0])[:, None],
+            codec="g", levels=levels, step=0.375, groups=Groups(0, rows), inner="s", walk=walk,
+        ),
+        "columns.psz": file(
+            real, "0.weight", levels * (0.375 * factors[1])[None],
+            codec="g", levels=levels, step=0.375, groups=Groups(1, columns), inner="a", walk=walk,
+        ),
+        "codebook.psz": file(
+            real, "0.weight", np.vectorize(chosen.get)(few), codec="k", levels=few, book=book, inner="s", walk=walk
+        ),
+        "points.psz": file(
+            plane, name, np.concatenate([np.zeros((1, 2), np.float32), points])[which],
+            codec="k", levels=which, book=points, inner="a", walk=walk,
+        ),
+    }  # fmt: skip
+
+
+MADE = cache(made)
+NAMES = ("static", "adaptive", "pairs", "rows", "columns", "codebook", "points")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reads_what_was_written_before(name: str) -> None:
+    expected, _ = MADE()[f"{name}.psz"]
+    for site, value in coding.read_tensors(FOLDER / f"{name}.psz").items():
+        assert torch.equal(value.view(torch.int32), expected[site].view(torch.int32))
+    network = coding.load(FOLDER / f"{name}.psz")
+    assert all(torch.equal(network.state_dict()[site], value) for site, value in expected.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_writes_what_was_written_before(name: str) -> None:
+    golden, mine = unpack((FOLDER / f"{name}.psz").read_bytes(), name), unpack(MADE()[f"{name}.psz"][1], name)
+    assert mine.header == golden.header
+    assert mine.payload == golden.payload
+    assert made()[f"{name}.psz"][1] == MADE()[f"{name}.psz"][1]

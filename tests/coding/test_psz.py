@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from pyrosparse import coding
+from pyrosparse import coding, models
 from pyrosparse.coding import psz
 from pyrosparse.coding.psz import C_GRID
 from pyrosparse.data import TensorLoader
@@ -68,6 +68,17 @@ def test_size_of_a_pruned_lenet(tmp_path: Path) -> None:
         == info.bytes
     )
     assert info.bits_per_weight == pytest.approx(coded / sum(layer.nonzero for layer in weights))
+
+
+def test_a_header_is_tens_of_bytes() -> None:
+    for network in (models.lenet_300_100(), models.lenet_5_caffe()):
+        names = [name for name, value in network.named_parameters() if value.dim() > 1]
+        sigma = {name: torch.zeros(network.get_parameter(name).shape) for name in names}
+        with torch.no_grad():
+            for value in network.parameters():
+                value.zero_()
+        data = psz.encode(network, psz.make_plan(network, sigma, 1.0), 430_500)
+        assert psz.describe("net.psz", data).sections["header"] < 70
 
 
 def test_large_layers_are_within_a_percent_of_the_order_0_entropy() -> None:

@@ -126,6 +126,18 @@ def test_a_missing_file_is_said(make_run: MakeRun, name: str) -> None:
     assert f"Not in the run folder: {name}." in page_of(folder).words
 
 
+def test_what_the_posterior_says_stands_beside_what_is_stored(make_run: MakeRun) -> None:
+    folder = small(make_run)
+    assert "What the weights are worth" not in page_of(folder).words
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["summary"] = {"sites": [{"site": "fc1.weight", "kl_bits": 1234.4}]}
+    metrics["file"]["layers"][0] |= {"entropy_bits": 987.6, "bytes": 101}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    words = page_of(folder).words
+    assert "What the weights are worth" in words
+    assert all(number in words for number in ("1,234", "988", "808"))
+
+
 def test_missing_tables_are_said(make_run: MakeRun) -> None:
     folder = small(make_run)
     (folder / "metrics.json").write_text('{"schema": 1}')

@@ -1,0 +1,59 @@
+"""A few thousand damaged files; tools/fuzz_psz.py tries as many as one likes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+CASES = 2000
+
+
+@pytest.fixture(scope="module")
+def fuzzer() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("fuzz_psz", ROOT / "tools" / "fuzz_psz.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fuzz_psz"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_damaged_files_are_refused_or_read(fuzzer: ModuleType, tmp_path: Path) -> None:
+    files = fuzzer.seeds()
+    assert {"g", "k", "p", "a", "x", "u", "h", "i"} <= {k for f in files for k in fuzzer.unpack(f, "").header["k"]}
+    usual = fuzzer.honest(files, tmp_path)
+    tally = fuzzer.Tally()
+    for case in range(1_000_000, 1_000_000 + CASES):  # none of those in the results
+        tally.add(case, *fuzzer.attempt(case, files, tmp_path, usual))
+    slow = [fault for fault in tally.faults if fault.endswith(" s")]  # a busy machine's clock is no fault of the reader
+    assert [fault for fault in tally.faults if fault not in slow] == []
+    assert tally.slowest_ms < 5000
+    assert tally.outcomes["CorruptFileError"] > CASES / 2
+    assert tally.outcomes["decoded"] > 0
+    assert set(tally.ways) == {way.__name__ for way in fuzzer.WAYS}
+
+
+def test_a_fault_would_be_seen(fuzzer: ModuleType) -> None:
+    tally = fuzzer.Tally()
+    tally.add(0, "cut", "KeyError: 'k'", 0.1, None)
+    tally.add(1, "cut", "decoded", 1.5, None)
+    tally.add(2, "cut", "decoded", 0.1, 2.5)
+    tally.add(3, "cut", "CorruptFileError", 0.1, 0.5)
+    assert [fault.split(" ")[1] for fault in tally.faults] == ["0", "1", "2"]
+    assert fuzzer.Tally(**json.loads(json.dumps(tally.to_dict()))).faults == tally.faults
+
+
+def test_cases_depend_on_their_number_alone(fuzzer: ModuleType) -> None:
+    files = fuzzer.seeds()
+    torch.manual_seed(1)
+    random.seed(1)
+    assert fuzzer.seeds() == files
+    assert [fuzzer.make(case, files) for case in range(50)] == [fuzzer.make(case, files) for case in range(50)]
