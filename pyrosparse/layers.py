@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.nn import (
+    ComplexBilinear,
     ComplexConv1d,
     ComplexConv2d,
     ComplexConv3d,
@@ -37,7 +38,7 @@ __all__ = [
 _COMPLEX_TRANSPOSED = (ComplexConvTranspose1d, ComplexConvTranspose2d, ComplexConvTranspose3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, *_COMPLEX_TRANSPOSED)
 COMPLEX_LAYERS: tuple[type[nn.Module], ...] = (
-    ComplexLinear, ComplexConv1d, ComplexConv2d, ComplexConv3d, *_COMPLEX_TRANSPOSED,
+    ComplexLinear, ComplexBilinear, ComplexConv1d, ComplexConv2d, ComplexConv3d, *_COMPLEX_TRANSPOSED,
 )  # fmt: skip
 LINEAR_LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, ComplexLinear)
 SPARSE_LAYERS: tuple[type[nn.Module], ...] = (

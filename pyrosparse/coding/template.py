@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from pyrosparse.errors import NetworkError
 from pyrosparse.layers import LINEAR_LAYERS, SPARSE_LAYERS, axes, parts_of
-from pyrosparse.nn import ComplexLinear, ComplexSelectLinear, Selecting, SelectLinear
+from pyrosparse.nn import ComplexBilinear, ComplexLinear, ComplexSelectLinear, Selecting, SelectLinear
 from pyrosparse.pruning.unitwise import per_unit, set_units
 
 __all__ = ["fill"]
@@ -103,6 +103,9 @@ def _resize(name: str, module: nn.Module, path: Any) -> None:
         _check_bias(name, module, resized.out_features, path)
         if isinstance(module, Selecting) and module.index.numel() != module.in_features:
             raise NetworkError(f"{name}.index and {name}.weight of {path} have different numbers of inputs")
+    elif isinstance(module, ComplexBilinear):
+        resized.out_features, resized.in1_features, resized.in2_features = resized.weight.shape[:3]
+        _check_bias(name, module, resized.out_features, path)
     elif isinstance(module, SPARSE_LAYERS):
         first, second = resized.weight.shape[:2]
         if resized.groups > 1 and resized.groups == resized.in_channels:  # each channel by itself

@@ -130,6 +130,16 @@ def _linear(module: psnn.ComplexLinear, z: Pair) -> Pair:
     return _product(module, z, F.linear)
 
 
+def _bilinear(module: psnn.ComplexBilinear, first: Pair, second: Pair) -> Pair:
+    def outer(a: Tensor, b: Tensor) -> Tensor:
+        return (a.unsqueeze(-1) * b.unsqueeze(-2)).flatten(-2)
+
+    products = Pair(
+        outer(first.re, second.re) - outer(first.im, second.im), outer(first.re, second.im) + outer(first.im, second.re)
+    )
+    return _product(module, products, lambda x, w, b: F.linear(x, w.flatten(1), b))
+
+
 def _convolution(spatial: int) -> Form:
     operation = (F.conv1d, F.conv2d, F.conv3d)[spatial - 1]
 
@@ -258,6 +268,7 @@ def _short_time(module: psnn.ShortTimeFourier, x: Tensor | Pair) -> Pair:
 
 _FORMS: dict[type[nn.Module], Form] = {
     psnn.ComplexLinear: _linear,
+    psnn.ComplexBilinear: _bilinear,
     psnn.ComplexConv1d: _convolution(1),
     psnn.ComplexConv2d: _convolution(2),
     psnn.ComplexConv3d: _convolution(3),

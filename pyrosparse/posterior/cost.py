@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family
-from pyrosparse.layers import LINEAR_LAYERS, Site, blank
+from pyrosparse.layers import Site, blank
 
 __all__ = ["Cost", "count_flops", "expected_cost", "output_positions"]
 
@@ -44,7 +44,7 @@ def output_positions(
         module = network.get_submodule(name)
 
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            units = module.out_features if isinstance(module, LINEAR_LAYERS) else module.out_channels
+            units = module.out_features if hasattr(module, "out_features") else module.out_channels
             found[name] = output[0].numel() // int(units)  # type: ignore[arg-type]
 
         return module.register_forward_hook(hook)

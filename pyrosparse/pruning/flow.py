@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, fx, nn
 
 from pyrosparse.layers import LINEAR_LAYERS, SPARSE_LAYERS, axes
-from pyrosparse.nn import Selecting
+from pyrosparse.nn import ComplexBilinear, Selecting
 from pyrosparse.pruning.tracing import trace, used_twice
 from pyrosparse.pruning.unitwise import acts_on_units_alone, describe, keeps_features, per_unit
 
@@ -224,6 +224,10 @@ class _Walk:
         if self.layers is not None and name not in self.layers:
             self._pin(source, f"{name} reads it and has no prior")
             return self._new(shape[1], reason=f"{name} gives it and has no prior")
+        if isinstance(module, ComplexBilinear):
+            for argument in node.all_input_nodes:
+                self._pin(argument, f"{name} is bilinear")
+            return self._unfollowed(name, "is bilinear", shape)
         if getattr(module, "groups", 1) != 1:
             self._pin(source, f"{name} is a grouped convolution")
             self.reads[name], self.gives[name] = units, self._unfollowed(name, _GROUPED, shape)
