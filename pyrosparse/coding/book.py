@@ -67,10 +67,10 @@ def code_book(stream: Stream, book: Floats | None, *, plane: bool) -> Floats:
     count = stream.number(None if book is None else len(book))
     if count > LARGEST_BOOK:
         raise DamagedStreamError("a codebook that is too long")
-    given = None
+    given: Ints | None = None
     if book is not None:
-        given = book.reshape(-1).astype(np.float16 if half else np.float32)
-        given = given.view(np.uint16 if half else np.uint32).astype(np.int64)
+        halves = book.reshape(-1).astype(np.float16).view(np.uint16) if half else None
+        given = (book.reshape(-1).view(np.uint32) if halves is None else halves).astype(np.int64)
     got = stream.raw(given, count * parts, 16 if half else 32)
     values = got.astype(np.uint16).view(np.float16) if half else got.astype(np.uint32).view(np.float32)
     centres = values.astype(np.float32).reshape(count, parts)

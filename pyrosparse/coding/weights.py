@@ -67,7 +67,7 @@ class Weights:
         )
         best = self._rounded(weights, sigma, self.step)
         error = self._error(best, weights, sigma)
-        exact_enough = ON_GRID * max(1, np.count_nonzero(sigma))
+        exact_enough = ON_GRID * max(1, int(np.count_nonzero(sigma)))
         if self.rate_weight == 0 and error <= exact_enough:
             return best  # on the grid of the layer: another would only blur it
         trials = worthwhile_groups(sigma)

@@ -47,7 +47,7 @@ class Pair(NamedTuple):
         return Pair(self.re * factor, self.im * factor)
 
 
-Form = Callable[[Any, Any], Any]
+Form = Callable[..., Any]
 
 
 class RealPairs(nn.Module):

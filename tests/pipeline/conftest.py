@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,15 @@ from pyrosparse import pipeline
 from tests.pipeline.runs import settings
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def short_report() -> Iterator[None]:
     """The page has tests of its own, and takes as long as all other stages together."""
+    with _short_report():
+        yield
 
+
+@contextmanager
+def _short_report() -> Iterator[None]:
     def write(folder: Path) -> Path:
         (folder / "report.html").write_text("report")
         return folder / "report.html"
@@ -29,7 +35,8 @@ def short_report() -> Iterator[None]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "small"
     lines: list[str] = []
-    pipeline.run(settings(), folder, say=lines.append)
+    with _short_report():
+        pipeline.run(settings(), folder, say=lines.append)
     assert [line.split()[0] for line in lines[1:]] == ["dense", "fit", "prune", "fine_tune", "file", "onnx", "curve"]
     return folder
 
