@@ -126,7 +126,7 @@ PATHS = {
         dense_epochs=30, kl_weights=(2.0, 4.0, 8.0, 16.0), first_epochs=20, step_epochs=15, thresholds=(3.0, 2.5)
     ),
     "fsdd": Recipe(
-        dense_epochs=15,
+        dense_epochs=40,
         kl_weights=(2.0, 4.0, 8.0, 16.0),
         first_epochs=20,
         step_epochs=15,
