@@ -52,13 +52,13 @@ class Recipe:
     dense_lr: float = 1e-3
     kl_weights: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
     first_epochs: int = 25
-    step_epochs: int = 15
+    step_epochs: int = 10
     batch: int = 128
     lr: float = 2e-3
     lr_log_var: float = 5e-2
     log_var: float = -6.0
     clip: float = 0.5
-    thresholds: tuple[float, ...] = (3.0, 2.0, 1.0)
+    thresholds: tuple[float, ...] = (3.0, 2.0)
     alive: float = 3.0
     tune_epochs: int = 10
     tune_lr: float = 5e-4
