@@ -20,7 +20,7 @@ from pyrosparse.data import TensorLoader
 TRAINING, SUBSET_SEED = 10_000, 2020
 PATHS = {
     "conv": Recipe(dense_epochs=10, kl_weights=(0.5, 1.0, 2.0, 4.0), first_epochs=10, thresholds=(3.0, 2.0)),
-    "dense": Recipe(dense_epochs=8, kl_weights=(0.3, 0.6, 1.2, 1.8), first_epochs=15, thresholds=(3.0, 2.0)),
+    "dense": Recipe(dense_epochs=8, kl_weights=(0.3, 0.6, 1.2, 1.8), first_epochs=15, thresholds=(3.0, 2.5)),
 }
 RATES = {"conv": (100.0, 200.0), "dense": (100.0, 500.0)}
 TWINS = {"C-VD": "C", "C-ARD": "C", "R-VD": "R", "R-ARD": "R", "2R-VD": "2R", "2R-ARD": "2R"}

@@ -293,15 +293,8 @@ def main() -> None:
     lines += ["## MNIST, LeNet-300-100", "", *compression("lenet_300_100", small), *curve("lenet_300_100", small), ""]
     lines += ["## MNIST, LeNet-5-Caffe", "", *compression("lenet_5_caffe", conv), *curve("lenet_5_caffe", conv), ""]
     lines += steps("step_time", "Step time, LeNet-300-100")
-    lines += [
-        *whole_units(),
-        *group_steps(),
-        *complex_networks(),
-        *inference(),
-        *reconstructions(),
-        *together(),
-        *solvers(),
-    ]
+    for part in (whole_units, group_steps, complex_networks, inference, reconstructions, together, solvers):
+        lines += part()
     demo = read("demo")
     if demo:
         m = demo["median"]
