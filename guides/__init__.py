@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyrosparse.guides.auto import ARD, L0, AutoSparse, GroupHorseshoe, GroupNormalJeffreys, SparseVD
+from pyrosparse.guides.coded import CodedFamily
 from pyrosparse.guides.dropout import ComplexDropoutFamily, DropoutFamily, NormalFamily
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family, family_of, register_family
 from pyrosparse.guides.gaussian_dropout import GaussianDropout, GaussianDropoutFamily, Share
@@ -15,6 +16,7 @@ __all__ = [
     "DEFAULT_THRESHOLD",
     "L0",
     "AutoSparse",
+    "CodedFamily",
     "ComplexDropoutFamily",
     "Criterion",
     "DropoutFamily",

@@ -12,6 +12,7 @@ letter   what is sent
 ``i``    integers: an index map or a counter
 ``g``    groups: a step, a power of √2 for each row or each column, and integers as ``s``, ``a`` or ``p``
 ``k``    codebook: centres, and the number of each weight's own as ``s`` or ``a``
+``r``    random code: a step, the mask, and for each block of weights the number of a draw
 =======  =====================================================================================
 
 A new codec is one more function in :data:`CODECS`; files that name only known letters stay readable.
@@ -31,9 +32,10 @@ from numpy.typing import NDArray
 from pyrosparse.coding.adaptive import Walk
 from pyrosparse.coding.book import code_book
 from pyrosparse.coding.content import Content, matrix_shape, pattern_width, real_shape
+from pyrosparse.coding.draws import code_indices
 from pyrosparse.coding.groups import code_groups
 from pyrosparse.coding.index import code_index
-from pyrosparse.coding.levels import code_levels, column_positions
+from pyrosparse.coding.levels import code_either_mask, code_levels, column_positions
 from pyrosparse.coding.mask import code_mask
 from pyrosparse.coding.stream import DamagedStreamError, Stream, cheapest
 from pyrosparse.coding.walk import find_walk
@@ -97,6 +99,22 @@ def _grouped(stream: Stream, content: Content | None, shape: tuple[int, ...], dt
     inner = INNER[stream.choice(None if content is None else INNER.index(content.inner), len(INNER))]
     got = code_levels(stream, inner, _levels(content), shape, walk=_walk(content))
     return content or Content("g", dtype, got, step, groups=groups, inner=inner)
+
+
+def _random(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
+    """The mask, static or adaptive, then the random code of what it has left."""
+    stream.section(f"{stream.name} mask")
+    step = _code_step(stream, None if content is None else content.step)
+    matrix = matrix_shape(shape)
+    levels = None if content is None else content.levels.reshape(matrix)
+    mask = code_either_mask(stream, None if levels is None else levels != 0, matrix, _walk(content))
+    stream.section(f"{stream.name} values")
+    code, values = code_indices(stream, None if content is None else content.code, int(mask.sum()))
+    if content is not None:
+        return content
+    out = np.zeros(matrix, np.int32)
+    out[mask] = values
+    return Content("r", dtype, out.reshape(shape), step, code=code)
 
 
 def _codebook(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
@@ -170,7 +188,7 @@ def index_of(name: str) -> str:
 Code = Callable[[Stream, Content | None, tuple[int, ...], torch.dtype], Content]
 CODECS: dict[str, Code] = {
     "s": _sparse, "a": _adaptive, "p": _pairs, "u": _uniform, "h": _halves, "x": _exact, "i": _integers,
-    "g": _grouped, "k": _codebook,
+    "g": _grouped, "k": _codebook, "r": _random,
 }  # fmt: skip
 
 
@@ -197,12 +215,15 @@ def fetch(
 def shortest(name: str, content: Content, *, places: Ints | None = None) -> Content:
     """Return sparse content with the codec of its integers, ``s`` or ``a``, that is shorter; other content as it is.
 
-    For pairs the same choice is between a static and an adaptive mask.
+    For pairs and random codes the same choice is between a static and an adaptive mask.
     """
     body = content.body
-    if body not in {"s", "p"} or content.walk is not None or content.levels.ndim < 2 or not content.levels.any():
+    ready = content.walk is not None or content.levels.ndim < 2
+    if body not in {"s", "p", "r"} or ready or not content.levels.any():
         return content
-    levels = content.levels if body == "s" else content.levels.any(axis=-1).astype(np.int32)
+    levels = content.levels
+    if body != "s":
+        levels = np.asarray(levels.any(axis=-1) if body == "p" else levels != 0).astype(np.int32)
     matrix = matrix_shape(levels.shape)
     walk = find_walk(levels.reshape(matrix), places=column_positions(places, matrix[1]))
     if walk is None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyrosparse.coding.adaptive import Walk
 from pyrosparse.coding.book import look_up
+from pyrosparse.coding.draws import RandomCode
 from pyrosparse.coding.groups import Groups
 
 __all__ = ["DTYPES", "LARGEST_LEVEL", "Content", "matrix_shape", "pattern_width", "patterns", "real_shape"]
@@ -39,11 +40,11 @@ LARGEST_LEVEL = (1 << 24) - 1  # integers that float32 holds exactly
 class Content:
     """One tensor on its way to or from a file.
 
-    ``levels`` are integers in the tensor's (real) shape: multiples of ``step`` for ``s``, ``a``, ``p`` and ``u``, bit
-    patterns for ``h`` and ``x``, the numbers themselves for ``i``; for ``g`` multiples of ``step`` times the factors
-    of ``groups``, for ``k`` numbers of the centres in ``book`` (of complex weights one for both parts). The integers
-    of ``g`` and ``k`` are sent as the codec ``inner`` sends them. ``walk`` is for ``a``, and for ``p`` where its
-    mask is sent adaptively.
+    ``levels`` are integers in the tensor's (real) shape: multiples of ``step`` for ``s``, ``a``, ``p``, ``u`` and
+    ``r``, bit patterns for ``h`` and ``x``, the numbers themselves for ``i``; for ``g`` multiples of ``step`` times
+    the factors of ``groups``, for ``k`` numbers of the centres in ``book`` (of complex weights one for both parts). The
+    integers of ``g`` and ``k`` are sent as the codec ``inner`` sends them. ``walk`` is for ``a``, and for ``p`` and
+    ``r`` where the mask is sent adaptively. ``code`` is for ``r``: the levels follow from it.
     """
 
     codec: str
@@ -54,6 +55,7 @@ class Content:
     groups: Groups | None = None
     book: NDArray[np.float32] | None = None
     inner: str = ""
+    code: RandomCode | None = None
 
     @property
     def body(self) -> str:

@@ -28,14 +28,14 @@ class LayerInfo:
     :param name: its name in the network.
     :param shape: its shape in the file.
     :param codec: ``s`` sparse, ``a`` adaptive, ``p`` pairs, ``u`` uniform, ``h`` float16, ``x`` exact, ``i`` integers,
-        ``g`` steps by row or column, ``k`` codebook.
+        ``g`` steps by row or column, ``k`` codebook, ``r`` random code.
     :param step: quantisation step; 0 if there is none.
     :param nonzero: numbers that are not zero; a complex weight that is not counts as two.
     :param bytes: bytes of the file that it takes.
     :param mask_bits: ideal length of its mask.
     :param value_bits: ideal length of its values.
     :param entropy_bits: order-0 entropy: of the mask, with one rate, plus that of the values; what no
-        coder that treats positions and values as independent draws can go below. 0 if not quantised.
+        coder that treats positions and values as independent draws can go below. 0 if not quantised, and for ``r``.
     """
 
     name: str

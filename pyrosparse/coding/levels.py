@@ -14,7 +14,7 @@ from pyrosparse.coding.mask import code_mask
 from pyrosparse.coding.pairs import code_pairs
 from pyrosparse.coding.stream import DamagedStreamError, Stream
 
-__all__ = ["code_levels", "column_positions"]
+__all__ = ["code_either_mask", "code_levels", "column_positions"]
 
 Ints = NDArray[np.int64]
 
@@ -66,10 +66,7 @@ def _pairs(stream: Stream, levels: NDArray[Any] | None, shape: tuple[int, ...], 
     given = None if levels is None else levels.reshape(*matrix, 2).astype(np.int64)
     alive = None if given is None else np.asarray(given.any(axis=2))
     stream.section(f"{stream.name} mask")
-    if stream.flag(None if levels is None else walk is not None):
-        mask = _adaptive_mask(stream, alive, matrix, walk)
-    else:
-        mask = code_mask(stream, alive, *matrix)
+    mask = code_either_mask(stream, alive, matrix, walk)
     stream.section(f"{stream.name} values")
     pairs = code_pairs(stream, None if given is None else given[mask], int(mask.sum()))
     out = np.zeros((*matrix, 2), np.int32)
@@ -78,6 +75,15 @@ def _pairs(stream: Stream, levels: NDArray[Any] | None, shape: tuple[int, ...], 
             raise DamagedStreamError("a weight out of range")
         out[mask] = pairs
     return out
+
+
+def code_either_mask(
+    stream: Stream, mask: NDArray[np.bool_] | None, matrix: tuple[int, int], walk: Walk | None
+) -> NDArray[np.bool_]:
+    """Send a mask by itself: static, or adaptive where there is a walk."""
+    if stream.flag(None if mask is None else walk is not None):
+        return _adaptive_mask(stream, mask, matrix, walk)
+    return code_mask(stream, mask, *matrix)
 
 
 def _adaptive_mask(

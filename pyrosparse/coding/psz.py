@@ -20,14 +20,17 @@ from pyrosparse.coding.decode import sequence
 from pyrosparse.coding.fileinfo import FileInfo, describe
 from pyrosparse.coding.precision import Plan, make_plan
 from pyrosparse.coding.stream import Writer
-from pyrosparse.errors import NetworkError, PruneError, PyrosparseWarning
+from pyrosparse.errors import ConfigError, NetworkError, PruneError, PyrosparseWarning
+from pyrosparse.text import nearest
 
 if TYPE_CHECKING:
+    from pyrosparse.coding.relative_entropy import RandomCoded
     from pyrosparse.pruning.pruned import Pruned
 
 __all__ = ["C_GRID", "RATE_GRID", "encoded_size", "info", "save"]
 
 DEFAULT_C = 0.5
+CODEC_NAMES = ("integers", "random-code")
 
 
 def save(
@@ -43,6 +46,7 @@ def save(
     rate_weight: float | None = 0.0,
     budget: int | None = None,
     codebook: int | None = None,
+    codec: str = "integers",
 ) -> FileInfo:
     """Write a network to a ``.psz`` file: quantised, entropy-coded, checked, written atomically.
 
@@ -70,11 +74,21 @@ def save(
     :param codebook: weights take one of so many centres of k-means instead of a multiple of a step (the baseline of
         Han, Mao and Dally, 2016): the file has the centres and the number of each weight's own. ``c`` then counts
         for biases alone.
+    :param codec: ``"integers"``: multiples of the step; ``"random-code"``: weights are draws of shared chance, and the
+        file has their numbers (relative-entropy coding). It wants what :func:`pyrosparse.coding.random_code`
+        returned; other pruned networks are coded by :func:`pyrosparse.coding.code_posterior`, which is off by more.
+        ``c`` is then the step of biases alone, 0.5 when None; ``rate_weight``, ``budget`` and ``codebook`` are not
+        for it.
     :return: what was written, byte by byte.
     :raises PruneError: if nothing that may be chosen fits the budget; no file is written then.
+    :raises ConfigError: for another codec.
     :raises NetworkError: NaN or Inf in the network, or ``sigma`` that does not fit it.
     :raises ExportError: if the file cannot be written; nothing half-written is left.
     """
+    others = {"sigma": sigma, "rate_weight": rate_weight or None, "budget": budget, "codebook": codebook}
+    codes = _codes_of(network, codec, [name for name, value in others.items() if value is not None])
+    if codes is not None:
+        network = codes
     module, sigma, original = _contents_of(network, sigma)
     if not isinstance(network, nn.Module):
         likelihood = network.chosen_likelihood(likelihood)
@@ -100,7 +114,7 @@ def save(
             likelihood=likelihood,
             path=path,
         )
-    elif val_loader is not None and (c is None or rate_weight is None):
+    elif codes is None and val_loader is not None and (c is None or rate_weight is None):
         c, rate_weight = choose(
             module,
             lambda c, rate: plan(c, rate_weight=rate),
@@ -112,7 +126,10 @@ def save(
         )
     else:
         c, rate_weight = DEFAULT_C if c is None else c, rate_weight or 0.0
-    data = encode(module, plan(c, rate_weight=rate_weight), original)
+    planned = plan(c, rate_weight=rate_weight)
+    if codes is not None:
+        planned = replace(planned, contents=planned.contents | codes.codes)
+    data = encode(module, planned, original)
     if budget is not None and len(data) > budget:
         raise PruneError(
             f"{path} takes {len(data):,} bytes without rounding, and the budget is {budget:,}: pass sigma, so that "
@@ -122,6 +139,23 @@ def save(
     written = replace(written, rate_weight=rate_weight)
     container.write(path, data)
     return written
+
+
+def _codes_of(network: Pruned | nn.Module, codec: str, others: list[str]) -> RandomCoded | None:
+    """Random codes of a network where these are asked for."""
+    from pyrosparse.coding.relative_entropy import RandomCoded, code_posterior
+
+    if codec not in CODEC_NAMES:
+        raise ConfigError(f"save: codec={codec!r} is unknown{nearest(codec, CODEC_NAMES)}")
+    if codec == CODEC_NAMES[0]:
+        return None
+    if isinstance(network, nn.Module) or others:
+        raise ConfigError(
+            f"save: codec={codec!r} needs a pruned network with its own standard deviations, and no sigma, "
+            "rate_weight, budget or codebook: pass what pyrosparse.coding.random_code or pyrosparse.prune returned"
+            f"{', without ' + ' and '.join(others) if others else ''}"
+        )
+    return network if isinstance(network, RandomCoded) else code_posterior(network)
 
 
 def info(path: str | os.PathLike[str]) -> FileInfo:

@@ -72,6 +72,11 @@ class Stream:
         self.lengths[self._section] = self.lengths.get(self._section, 0.0) + float(bits)
         self.symbols += symbols
 
+    def admit(self, count: int) -> None:
+        """Count work that costs no bits as so many symbols, since these bound a reader's time and memory."""
+        self._admit(count)
+        self.charge(0.0, count)
+
     def _admit(self, count: int) -> None:
         """Refuse more symbols than the payload can hold (readers only)."""
 

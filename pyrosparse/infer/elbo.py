@@ -51,7 +51,8 @@ class SparseELBO(TraceMeanField_ELBO):
     ``TraceMeanField_ELBO``, and it can stand wherever Pyro takes a loss.
 
     :param kl_scale: β, the weight of all KL terms, not negative; may be changed between steps.
-    :param site_scale: β_s, a further weight by site; 1 for sites that are not named.
+    :param site_scale: β_s, a further weight by site; 1 for sites that are not named. A tensor of the site's shape gives
+        each element a weight of its own (not negative, which is not looked at).
     :param num_particles: passes averaged in one estimate.
     :raises ConfigError: at a pass, for a weight that is negative or NaN; at the first one, for a site that is none.
     """
@@ -60,12 +61,12 @@ class SparseELBO(TraceMeanField_ELBO):
         self,
         *,
         kl_scale: float = 1.0,
-        site_scale: Mapping[str, float] | None = None,
+        site_scale: Mapping[str, float | Tensor] | None = None,
         num_particles: int = 1,
     ) -> None:
         super().__init__(num_particles=num_particles)
         self.kl_scale = kl_scale
-        self.site_scale = dict(site_scale or {})
+        self.site_scale: dict[str, float | Tensor] = dict(site_scale or {})
         self.last: ELBOTerms | None = None
         self._checked: set[tuple[int, int]] = set()
 
@@ -128,9 +129,15 @@ class SparseELBO(TraceMeanField_ELBO):
                 log_prob = fn.log_prob(site["value"], *site["args"], **site["kwargs"])
                 log_likelihood = log_likelihood + scale_and_mask(log_prob, site["scale"], site["mask"]).sum()
             elif name in q.nodes:
-                kl = _kl(name, q.nodes[name], site)
+                weight = self.site_scale.get(name, 1.0)
+                if isinstance(weight, Tensor):
+                    each = _element_kl(name, q.nodes[name], site)
+                    kl, weighted = each.sum(), (weight * each).sum()
+                else:
+                    kl = _kl(name, q.nodes[name], site)
+                    weighted = weight * kl
                 kls[name] = kl.detach()
-                weighted_kl = weighted_kl + self.kl_scale * self.site_scale.get(name, 1.0) * kl
+                weighted_kl = weighted_kl + self.kl_scale * weighted
         for name, site in q.nodes.items():
             if site["type"] == "sample" and name not in p.nodes and not site_is_subsample(site):
                 # auxiliary sites of the guide have an entropy and no prior
@@ -146,7 +153,7 @@ class SparseELBO(TraceMeanField_ELBO):
     def _check_weights(self) -> None:
         """Refuse weights that would turn a penalty into a reward, or everything into NaN."""
         for site, weight in self.site_scale.items():
-            if not weight >= 0:
+            if not isinstance(weight, Tensor) and not weight >= 0:  # a look at a tensor would wait for the device
                 raise ConfigError(f"site_scale[{site!r}] is {weight!r}; give a number of at least 0")
         if not self.kl_scale >= 0:
             raise ConfigError(f"kl_scale is {self.kl_scale!r}; give a number of at least 0")
@@ -173,6 +180,19 @@ def _average(parts: list[ELBOTerms]) -> ELBOTerms:
         sum(p.log_likelihood for p in parts) / n,  # type: ignore[arg-type]
         {site: sum(p.kl[site] for p in parts) / n for site in parts[0].kl},  # type: ignore[misc]
     )
+
+
+def _element_kl(name: str, q_site: Mapping[str, Any], p_site: Mapping[str, Any]) -> Tensor:
+    """Registered KL divergence of each element of a latent site."""
+    q, p = (getattr(site["fn"], "base_dist", site["fn"]) for site in (q_site, p_site))
+    try:
+        kl = kl_divergence(q, p)
+    except NotImplementedError as error:
+        raise ConfigError(
+            f"site_scale[{name!r}] has a weight for each element, and there is no registered KL divergence from "
+            f"{kind(q)} to {kind(p)}: give one number"
+        ) from error
+    return scale_and_mask(kl, q_site["scale"], q_site["mask"])
 
 
 def _kl(name: str, q_site: Mapping[str, Any], p_site: Mapping[str, Any]) -> Tensor:

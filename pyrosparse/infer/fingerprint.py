@@ -15,7 +15,7 @@ from pyrosparse.data.loader import TensorLoader
 from pyrosparse.errors import CheckpointError
 from pyrosparse.guides.auto import AutoSparse
 from pyrosparse.infer.evaluate import Batches
-from pyrosparse.infer.schedules import Schedule
+from pyrosparse.infer.schedules import Schedule, mean_weight
 from pyrosparse.infer.settings import FitSettings
 from pyrosparse.model import SparseModel
 
@@ -79,7 +79,7 @@ def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], folder: Pat
 
 
 def _samples(schedule: Schedule) -> list[float]:
-    return [float(schedule(i / (_SAMPLES - 1))) for i in range(_SAMPLES)]
+    return [mean_weight(schedule(i / (_SAMPLES - 1))) for i in range(_SAMPLES)]
 
 
 def _described(module: nn.Module) -> str:

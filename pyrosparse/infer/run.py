@@ -29,7 +29,7 @@ from pyrosparse.infer.optimizer import adam, scale_learning_rates
 from pyrosparse.infer.pair import tied_sites
 from pyrosparse.infer.progress import Bar
 from pyrosparse.infer.record import Remaining
-from pyrosparse.infer.schedules import Schedule, rises
+from pyrosparse.infer.schedules import Schedule, mean_weight, rises
 from pyrosparse.infer.settings import FitSettings, pick_device
 from pyrosparse.infer.state import Fit, FitState, pack, unpack
 from pyrosparse.infer.train import steps_per_epoch
@@ -147,7 +147,7 @@ class Run:
             count += 1
             if bar.due:
                 means = (sums / count).tolist()
-                bar.advance(loss=means[0], KL=means[2], β=_range(self.elbo.site_scale.values()))
+                bar.advance(loss=means[0], KL=means[2], β=_range(list(map(mean_weight, self.elbo.site_scale.values()))))
             else:
                 bar.advance()
         if count == 0:
@@ -256,7 +256,7 @@ class Run:
             "kl": means[2],
             "kl_sites": {} if self.elbo.last is None else {s: float(kl) for s, kl in self.elbo.last.kl.items()},
             "beta": self.settings.kl_schedule(t),
-            "beta_sites": {site: schedule(t) for site, schedule in self.schedules.items()},
+            "beta_sites": {site: mean_weight(schedule(t)) for site, schedule in self.schedules.items()},
             "progress": t,
             "lr": self.optimizer.param_groups[0]["lr"],
             "seconds": self.state.seconds,

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from pyrosparse.errors import ConfigError
 from pyrosparse.text import nearest
 
@@ -137,6 +139,13 @@ class ClosedLoop:
         """Look at the record of an epoch: ``progress`` of the run, and ``dense_rate`` of the network."""
         if self.released is None and record["dense_rate"] >= self.rate:
             self.released = float(record["progress"])
+
+
+def mean_weight(weight: float | Tensor) -> float:
+    """One number for a weight: the mean over the elements that have one of their own, but for those without any."""
+    if not isinstance(weight, Tensor):
+        return weight
+    return float(weight.sum() / weight.count_nonzero().clamp(min=1))
 
 
 def rises(schedule: Schedule, t: float) -> bool:
