@@ -30,16 +30,14 @@ BITS = 14
 EXAMPLES = 20_000
 
 
-def posterior(seed: int) -> tuple[ps.Pruned, Held]:
+def posterior(seed: int, data: Data) -> tuple[ps.Pruned, Held]:
     """The pruned network of the second cycle with its deviations, and what its table has."""
     first, second = (
         torch.load(CACHE / f"lenet_5_caffe-{row}-seed{seed}.pt", weights_only=False) for row in ("first", "second")
     )  # our own, of this machine
-    model = ps.SparseModel(
-        first.spent.following.network if hasattr(first.spent.following, "network") else first.spent.following,
-        ps.priors.LogUniform(),
-        ps.likelihoods.Categorical(num_data=EXAMPLES),
-    )
+    likelihood = ps.likelihoods.Categorical(num_data=EXAMPLES)
+    model = ps.SparseModel(first.spent.following, ps.priors.LogUniform(), likelihood)
+    model.remember(data.train.x[:1])
     guide = guides.AutoSparse(model, log_var=SECOND.log_var)
     (folder,) = CACHE.glob(f"lenet_5_caffe-second-seed{seed}-*")
     saved = load_checkpoint(folder)
@@ -77,7 +75,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     data = load_data(0)
-    pruned, held = posterior(options.seed)
+    pruned, held = posterior(options.seed, data)
     kl = divergences(pruned)
     rows = {"integers, rounded at once": measure("rounded", pruned, data)}
     rows["integers, quantisation-aware"] = {
