@@ -5,7 +5,6 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -91,6 +90,7 @@ def test_no_more_than_one_layer_is_held_twice(tmp_path: Path, monkeypatch: pytes
                 kept.append(value.numpy())
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    # numpy's memory is traced, and tensors share it: what is held is all layers, and nothing else grows with them
-    assert abs(peaks[1] - peaks[0] - (layers - 1) * one) < 1.5 * one
-    assert np.isfinite(peaks).all()
+    # numpy's memory is traced, and tensors share it: what is held are all layers, against the last one and that which
+    # is being decoded; nothing else grows with their number
+    assert abs(peaks[1] - peaks[0] - (layers - 2) * one) < one
+    assert peaks[0] < 6 * one
