@@ -1,8 +1,8 @@
 """Damage ``.psz`` files in every way that comes to mind, and see that a reader only ever refuses or decodes them.
 
 Each file that is tried is a seed file with something done to it: bytes changed or cut off, with and without a checksum
-that fits again; another payload; a header with other sizes, codecs, types and layers under the same payload; parts of
-two files put together; random bytes. For each it counts what happened, the time, and the greatest memory over that of
+that fits again; another payload; a header with other sizes, codecs, types and layers under the same payload; random
+bytes. For each it counts what happened, the time, and the greatest memory over that of
 an honest file with as many numbers. Cases depend on their number alone, so that the run goes on where it was stopped,
 and one case can be looked at by itself::
 
@@ -13,7 +13,6 @@ and one case can be looked at by itself::
 from __future__ import annotations
 
 import argparse
-import copy
 import gc
 import json
 import random
@@ -21,188 +20,34 @@ import tempfile
 import time
 import tracemalloc
 import warnings
-import zlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from psz_damage import WAYS
+from psz_seeds import random_code, seeds
 from torch import nn
 
 from pyrosparse import coding
 from pyrosparse.coding import container, psz
-from pyrosparse.coding.container import MAGIC, pack, unpack
-from pyrosparse.coding.content import DTYPES
+from pyrosparse.coding.container import unpack
 from pyrosparse.coding.decode import read_specs
 from pyrosparse.coding.precision import make_plan
 from pyrosparse.errors import CorruptFileError, NetworkError, NewerFileError
-from pyrosparse.nn import ComplexLinear, SelectLinear
 
 WRITE_EVERY = 2000
 MEMORY_EVERY = 10  # tracing memory makes a case several times slower
 HONEST = 50_000  # numbers of the files that memory is compared with
 SECOND = 1.0
-START = 0
-
-
-class Own(nn.Module):
-    """A network of a class that no file knows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = nn.Linear(6, 8)
-
-
-def seeds() -> list[bytes]:
-    """One small file for each way of sending something."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(START)
-        return _seeds()
-
-
-def _seeds() -> list[bytes]:
-    generator = torch.Generator().manual_seed(0)
-
-    def thin(network: nn.Module, density: float = 0.3) -> dict[str, torch.Tensor]:
-        sigma = {}
-        for name, value in network.named_parameters():
-            value.data = torch.randn(value.shape, generator=generator)
-            if value.dim() > 1:
-                keep = torch.rand(value.shape[:2], generator=generator) < density
-                keep = keep.view(*value.shape[:2], *[1] * (value.dim() - 2))
-                value.data *= keep
-                spread = torch.exp(torch.randn(value.shape[0], *[1] * (value.dim() - 1), generator=generator))
-                sigma[name] = (0.4 * keep * spread).expand_as(value)
-        return sigma
-
-    def encoded(network: nn.Module, sigma: dict[str, torch.Tensor] | None, **options: Any) -> bytes:
-        count = sum(p.numel() for p in network.parameters())
-        return psz.encode(network, make_plan(network, sigma, None if sigma is None else 1.0, **options), count)
-
-    index = torch.arange(64)[torch.rand(64, generator=generator) < 0.5]
-    select = nn.Sequential(SelectLinear(index, 64, 20), nn.ReLU(), nn.Linear(20, 3))
-    grouped = nn.Sequential(nn.Linear(60, 50))
-    convolution = nn.Sequential(nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(24, 5))
-    complex_ = nn.Sequential()
-    complex_.add_module("plane", ComplexLinear(30, 20))
-    own, doubles = Own(), nn.Sequential(nn.Linear(5, 4)).double()
-    files = [encoded(network, thin(network)) for network in (select, grouped, convolution, complex_, own)]
-    files += [encoded(network, thin(network), codebook=4) for network in (select, complex_)]
-    files += [encoded(network, None) for network in (convolution, own, doubles)]
-    return files
 
 
 def extra_seeds(folder: Path | None) -> list[bytes]:
     """Files of a folder, in the order of their names."""
     return [] if folder is None else [path.read_bytes() for path in sorted(folder.glob("*.psz"))]
-
-
-def seal(body: bytes) -> bytes:
-    """Put a checksum under bytes."""
-    return body + zlib.crc32(body).to_bytes(4, "little")
-
-
-ODD = [0, -1, 1, 2, 3, 7, 64, 1000, 10**6, 10**12, 1 << 62, 1.5, None, "x", "S", "L", "Q", True, [], [2], {}, {"p": 3}]
-
-
-def alter(node: Any, rng: random.Random) -> Any:
-    """Replace a random leaf of a JSON tree; sizes are often only nudged."""
-    if isinstance(node, list | dict) and node and rng.random() < 0.9:
-        key = rng.choice(range(len(node)) if isinstance(node, list) else sorted(node))
-        node[key] = alter(node[key], rng)
-        return node
-    if type(node) is int and rng.random() < 0.6:
-        return rng.choice([node + 1, node - 1, 2 * node, node * 1000, node // 2])
-    return copy.deepcopy(rng.choice(ODD))
-
-
-def with_bytes(data: bytes, rng: random.Random, first: int = 0) -> bytes:
-    """Change, insert or remove a few bytes from a place on."""
-    out = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        place = rng.randrange(first, len(out))
-        way = rng.randrange(4)
-        if way == 0:
-            out[place] ^= 1 << rng.randrange(8)
-        elif way == 1:
-            out[place] = rng.randrange(256)
-        elif way == 2:
-            out[place:place] = rng.randbytes(rng.randint(1, 8))
-        elif len(out) > first + 8:
-            del out[place : place + rng.randint(1, 4)]
-    return bytes(out)
-
-
-def damaged(data: bytes, rng: random.Random) -> bytes:
-    """Bytes that differ anywhere; the checksum tells."""
-    return with_bytes(data, rng)
-
-
-def cut(data: bytes, rng: random.Random) -> bytes:
-    """A file that ends too early."""
-    return data[: rng.randrange(len(data))]
-
-
-def noise(data: bytes, rng: random.Random) -> bytes:
-    """Random bytes, some of them sealed as a file."""
-    body = rng.randbytes(rng.randrange(200))
-    return rng.choice([body, MAGIC + body, seal(MAGIC + bytes([rng.choice([1, 2])]) + body)])
-
-
-def sealed(data: bytes, rng: random.Random) -> bytes:
-    """Bytes that differ behind the magic, under a checksum that fits."""
-    return seal(with_bytes(data[:-4], rng, 4))
-
-
-def payload(data: bytes, rng: random.Random) -> bytes:
-    """The header of a file over a payload that was changed."""
-    frame = unpack(data, "seed")
-    other = (
-        with_bytes(frame.payload, rng) if frame.payload and rng.random() < 0.7 else rng.randbytes(rng.randrange(400))
-    )
-    return pack(frame.header, other[: len(other) // 4 * 4], frame.padding)
-
-
-def header(data: bytes, rng: random.Random) -> bytes:
-    """A payload under a header that was changed."""
-    frame = unpack(data, "seed")
-    made = json.loads(json.dumps(frame.header))
-    for _ in range(rng.randint(1, 3)):
-        made = alter(made, rng)
-    return pack(made, frame.payload, frame.padding) if isinstance(made, dict) else data
-
-
-def sizes(data: bytes, rng: random.Random) -> bytes:
-    """A header that claims tensors of any shape, codec and type over the payload."""
-    frame = unpack(data, "seed")
-    count = rng.randint(1, 4)
-    letters = "saphxugik"
-    codecs = "".join(rng.choice(letters) for _ in range(count))
-    shapes = [
-        [rng.choice([0, 1, 2, 3, 20, 64, 300, 1 << 10, 1 << 15, 1 << 20]) for _ in range(rng.choice([1, 2, 2, 2, 4]))]
-        for _ in range(count)
-    ]
-    names = rng.sample(["weight", "fc.weight", "fc.index", "fc.bias", "x", "y"], count)
-    made: dict[str, Any] = {"t": [[n, s] for n, s in zip(names, shapes, strict=True)], "k": codecs, "o": 10}
-    made["d"] = "".join("i" if k == "i" else rng.choice([d for d in DTYPES if d not in "ijut"]) for k in codecs)
-    return pack(made, rng.choice([frame.payload, rng.randbytes(4 * rng.randrange(200))]), rng.choice([0, 0, 100]))
-
-
-def codecs(data: bytes, rng: random.Random) -> bytes:
-    """Tensors read by codecs that did not write them."""
-    frame = unpack(data, "seed")
-    letters = list(frame.header["k"])
-    for _ in range(rng.randint(1, 2)):
-        letters[rng.randrange(len(letters))] = rng.choice("saphxugik")
-    return pack({**frame.header, "k": "".join(letters)}, frame.payload, frame.padding)
-
-
-WAYS: list[Callable[[bytes, random.Random], bytes]] = [
-    damaged, cut, noise, sealed, sealed, payload, payload, payload, header, header, sizes, codecs,
-]  # fmt: skip
 
 
 @dataclass
@@ -217,11 +62,13 @@ class Tally:
     memory_ratio: float = 0.0
     memory_case: int = -1
     measured: int = 0
+    cpu_seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
 
     def add(self, case: int, way: str, outcome: str, seconds: float, ratio: float | None) -> None:
         """Count one case."""
         self.done = case + 1
+        self.cpu_seconds = round(self.cpu_seconds + seconds, 4)
         self.outcomes[outcome] += 1
         self.ways.setdefault(way, Counter())[outcome] += 1
         if 1000 * seconds > self.slowest_ms and ratio is None:
@@ -239,7 +86,13 @@ class Tally:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain types."""
-        return {**vars(self), "outcomes": dict(self.outcomes), "ways": {k: dict(v) for k, v in self.ways.items()}}
+        versions = {name: version(name) for name in ("torch", "numpy", "constriction")}
+        return {
+            **vars(self),
+            "versions": versions,
+            "outcomes": dict(self.outcomes),
+            "ways": {k: dict(v) for k, v in self.ways.items()},
+        }
 
 
 def make(case: int, files: list[bytes]) -> tuple[str, bytes]:
@@ -302,6 +155,7 @@ def honest(files: list[bytes], folder: Path) -> Honest:
                 codebook=options.get("codebook"),
             )
             large.append(psz.encode(network, plan, HONEST))
+    large.append(random_code((250, HONEST // 250)))
     per = max(peak(data, reader) for data in large for reader in range(3)) / HONEST
     return Honest(base, per)
 
@@ -369,6 +223,7 @@ def _resumed(path: Path | None) -> Tally:
     if path is None or not path.exists():
         return Tally()
     found = json.loads(path.read_text())
+    del found["versions"]
     found["outcomes"] = Counter(found["outcomes"])
     found["ways"] = {way: Counter(outcomes) for way, outcomes in found["ways"].items()}
     return Tally(**found)
