@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from coding_tables import coders, random_codes
 from common import FOLDER, RESULTS
 from complex_tables import complex_networks
 from curves import curve
@@ -267,55 +268,6 @@ def _held(bound: bool | dict[str, Any]) -> bool:
     return bound if isinstance(bound, bool) else bool(bound["holds"])
 
 
-def coders() -> list[str]:
-    """Table of coders on the same integers."""
-    result = read("coding_table")
-    if result is None:
-        return []
-    names = list(dict.fromkeys(name for figures in result["medians"].values() for name in figures))
-    names.remove("order-0 bound")
-    lines = [
-        "## Coders, on the same integers",
-        "",
-        "Bytes over the order-0 bound: the empirical entropy of all integers of each weight, zeros included. No column",
-        "has biases, index maps or headers. Medians over the seeds that are there.",
-        "",
-        "| network or layer | weights | bound, bytes | " + " | ".join(names) + " |",
-        "|---" * (3 + len(names)) + "|",
-    ]
-    for name, figures in result["medians"].items():
-        found = next(row for title, row in result["rows"].items() if title.partition(", seed")[0] == name)
-        shown = [f"{figures[k]:.2f}" if k in figures else "–" for k in names]
-        cells = (name, f"{found['weights']:,}", f"{found['bytes']['order-0 bound']:,.0f}", *shown)
-        lines.append("| " + " | ".join(cells) + " |")
-    notes = verdicts(result["verdict"], "{:.3f}")
-    if result["missing"]:
-        notes.append(f"- Not there yet: {', '.join(result['missing'])}.")
-    notes += [f"- {k}: {v}." if isinstance(v, str) else f"- {k}: {v['missing']}." for k, v in result["outside"].items()]
-    return [*lines, "", *notes, ""]
-
-
-def random_codes() -> list[str]:
-    """Table of random codes against integers."""
-    result = read("coding_random")
-    if result is None:
-        return []
-    lines = [
-        "## Random codes against integers, LeNet-5, Sparse VD, two cycles",
-        "",
-        f"Whole files of one posterior, seed {result['seed']}: {result['weights']:,} weights, "
-        f"{result['bits_a_block']} bits a block.",
-        "",
-        "| row | bytes | file | mask, bytes | values, bytes | validation error % | test error % |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, row in result["rows"].items():
-        parts = [f"{row[k]:,.0f}" if k in row else "–" for k in ("mask_bytes", "value_bytes")]
-        errors = [f"{100 * row[k]:.2f}" for k in ("val_error", "test_error")]
-        lines.append("| " + " | ".join((name, f"{row['bytes']:,}", f"{row['ratio']:,.0f}", *parts, *errors)) + " |")
-    return [*lines, ""]
-
-
 def steps(name: str, title: str) -> list[str]:
     """Table of step times."""
     result = read(name)
@@ -342,9 +294,9 @@ def main() -> None:
     lines += ["## MNIST, LeNet-300-100", "", *compression("lenet_300_100", small), *curve("lenet_300_100", small), ""]
     lines += ["## MNIST, LeNet-5-Caffe", "", *compression("lenet_5_caffe", conv), *curve("lenet_5_caffe", conv), ""]
     lines += steps("step_time", "Step time, LeNet-300-100")
-    parts = (whole_units, group_steps, complex_networks, inference, reconstructions, together, solvers)
-    for part in (*parts, coders, random_codes):
+    for part in (whole_units, group_steps, complex_networks, inference, reconstructions, together, solvers):
         lines += part()
+    lines += [*coders(read("coding_table"), verdicts), *random_codes(read("coding_random"))]
     demo = read("demo")
     if demo:
         m = demo["median"]
