@@ -30,6 +30,8 @@ NETWORKS = {
     "LeNet-300-100, Sparse VD, no aids": "lenet_300_100-plain",
     "LeNet-300-100, ARD, no aids": "lenet_300_100-ard",
     "LeNet-300-100, Sparse VD, aided": "lenet_300_100-aided",
+    "LeNet-300-100, GNJ": "lenet_groups-gnj-300",
+    "LeNet-300-100, GHS": "lenet_groups-ghs-300",
     "LeNet-5, Sparse VD, one cycle": "lenet_5_caffe-first",
     "LeNet-5, Sparse VD, two cycles": "lenet_5_caffe-second",
     "LeNet-5, GHS": "lenet_groups-ghs-5",
