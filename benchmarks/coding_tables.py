@@ -49,6 +49,6 @@ def random_codes(result: dict[str, Any] | None) -> list[str]:
     ]
     for name, row in result["rows"].items():
         parts = [f"{row[k]:,.0f}" if k in row else "–" for k in ("mask_bytes", "value_bytes")]
-        errors = [f"{100 * row[k]:.2f}" for k in ("val_error", "test_error")]
+        errors = ["–" if row[k] is None else f"{100 * row[k]:.2f}" for k in ("val_error", "test_error")]
         lines.append("| " + " | ".join((name, f"{row['bytes']:,}", f"{row['ratio']:,.0f}", *parts, *errors)) + " |")
     return [*lines, ""]
