@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrosparse.coding.stream import LARGEST_ALPHABET, DamagedStreamError, Stream, cheapest
+from pyrosparse.coding.stream import LARGEST_ALPHABET, DamagedStreamError, Meter, Stream, cheapest
 
 __all__ = ["class_of", "code_coefficients", "code_counts", "first_of", "width_of"]
 
@@ -146,8 +146,12 @@ def code_coefficients(stream: Stream, values: Ints | None, count: int) -> Ints:
     values = values.astype(np.int64)
     extremes = np.array([values.min(), values.max()])
     allowed = [h for h in HEADS if _alphabet(extremes, h) <= _most_classes(count)]
-    head = cheapest(allowed, partial(_measure, *np.unique(values, return_counts=True)))
+    distinct, counts = np.unique(values, return_counts=True)
+    head = cheapest(allowed, partial(_measure, distinct, counts))
     stream.choice(HEADS.index(head), len(HEADS))
+    if isinstance(stream, Meter):
+        _measure(distinct, counts, stream, head)
+        return values
     return _code_coefficients(stream, values, count, head)
 
 

@@ -45,6 +45,17 @@ def test_coefficients_come_back(values: list[int]) -> None:
     reader.finish()
 
 
+@given(st.lists(st.integers(-3000, 3000), min_size=1, max_size=400), st.integers(0, 20))
+@settings(max_examples=60, deadline=None)
+def test_a_meter_says_what_a_writer_takes(values: list[int], wide: int) -> None:
+    """The meter goes by the histogram, the writer by the integers one by one."""
+    exact = np.array(values, np.int64) << wide
+    writer, meter = Writer(), Meter()
+    code_coefficients(writer, exact, len(exact))
+    code_coefficients(meter, exact, len(exact))
+    assert meter.bits == pytest.approx(writer.bits)
+
+
 def test_length_is_near_the_order_0_entropy() -> None:
     rng = np.random.default_rng(0)
     values = np.rint(4 * rng.standard_normal(5000)).astype(np.int64)
