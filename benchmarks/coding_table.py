@@ -43,13 +43,13 @@ ASKED = {"i.i.d.": 1.01, "trained": 0.92, "encode_s": 2.0, "decode_s": 1.0}
 def layers_of(path: Path) -> list[Layer]:
     """Weight matrices of a file."""
     frame = container.read(path)
-    _, specs = read_specs(frame.header, path)
+    _, specs = read_specs(frame, path)
     contents = dict(decode(open_stream(frame, path), specs, frame.header["k"], path))
     found = []
     for name, content in contents.items():
         index = contents.get(index_of(name))
         places = index.levels.reshape(-1) if index is not None and index.codec == "i" else None
-        pairs = content.codec == "p"
+        pairs = content.body == "p"
         if name.endswith("weight") and content.levels.ndim > 1 + pairs and content.step:
             found.append(Layer(name, content.levels.astype(np.int32), content.step, places, pairs))
     return found

@@ -25,7 +25,7 @@ from pyrosparse.coding.magnitudes import code_magnitudes
 from pyrosparse.coding.mask import code_alive
 from pyrosparse.coding.stream import DamagedStreamError, Stream
 
-__all__ = ["HEADS", "RATES", "Walk", "code_adaptive", "code_lines", "feasible"]
+__all__ = ["HEADS", "RATES", "Walk", "code_adaptive", "code_lines", "code_signs", "feasible"]
 
 Ints = NDArray[np.int64]
 Small = NDArray[np.int8]
@@ -164,13 +164,13 @@ def _code_values(
     if not mask.any():
         return np.zeros(0, np.int32)
     padded = np.vstack([mask, np.zeros((1, mask.shape[1]), np.int8)])
-    negative = _code_signs(stream, None if values is None else (values < 0).astype(np.int8), padded, grid)
+    negative = code_signs(stream, None if values is None else (values < 0).astype(np.int8), padded, grid)
     rest = None if values is None else np.abs(values.astype(np.int64)) - 1
     size = code_magnitudes(stream, rest, padded, grid, head) + 1
     return np.where(negative, -size, size).astype(np.int32)
 
 
-def _code_signs(stream: Stream, negative: Small | None, mask: Small, grid: Grid) -> Bools:
+def code_signs(stream: Stream, negative: Small | None, mask: Small, grid: Grid) -> Bools:
     """Send signs line by line; the context is the signs of the neighbours."""
     lines, width = len(mask) - 1, mask.shape[1]
     done = np.zeros((lines + 1, width), np.int8)  # 1: negative, -1: positive, 0: no weight

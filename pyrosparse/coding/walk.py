@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrosparse.coding.adaptive import HEADS, Walk, code_lines, feasible
+from pyrosparse.coding.adaptive import HEADS, Walk, code_lines, code_signs, feasible
 from pyrosparse.coding.grid import Grid
 from pyrosparse.coding.integers import class_of
 from pyrosparse.coding.logistic import ONE
@@ -30,25 +30,31 @@ def find_walk(levels: NDArray[np.int32], *, places: Ints | None = None) -> Walk 
     if not parts:
         return None
 
-    def mask_cost(stream: Stream, walk: Walk) -> None:
+    def cost(stream: Stream, walk: Walk) -> None:
         part, positions = parts[walk.turned]
-        size = (part.shape[0], part.shape[1])
-        code_lines(stream, part != 0, size, Grid(positions, walk.lag), walk.rates)
+        grid = Grid(positions, walk.lag)
+        mask = code_lines(stream, part != 0, (part.shape[0], part.shape[1]), grid, walk.rates)
+        if np.unique(np.sign(part[part != 0])).size > 1:
+            padded = np.vstack([mask, np.zeros((1, mask.shape[1]), np.int8)])
+            code_signs(stream, (part[part != 0] < 0).astype(np.int8), padded, grid)
 
-    walk = cheapest([Walk(turned, lag) for turned in parts for lag in (0, 1)], mask_cost)
+    walk = cheapest([Walk(turned, lag) for turned in parts for lag in (0, 1)], cost)
     part, positions = parts[walk.turned]
-    found = [replace(walk, lag=lag) for lag in _lags(part != 0, positions)]
-    walk = cheapest([walk, *found, *(replace(walk, lag=0, rates=rates) for rates in (0, 1))], mask_cost)
+    lags = sorted({*_lags(part != 0, positions), *_lags(np.sign(part), positions)})
+    walk = cheapest([walk, *(replace(walk, lag=lag) for lag in lags)], cost)
+    walk = cheapest(
+        [walk, *(replace(walk, lag=lag, rates=rates) for lag in sorted({0, walk.lag}) for rates in (0, 1))], cost
+    )
     grid, padded = Grid(positions, walk.lag), np.vstack([part != 0, np.zeros((1, part.shape[1]), bool)])
     rest = np.abs(part[part != 0].astype(np.int64)) - 1
 
-    def cost(stream: Stream, head: int) -> None:
+    def head_cost(stream: Stream, head: int) -> None:
         code_magnitudes(stream, rest, padded.astype(np.int8), grid, head)
 
     largest = int(np.abs(levels).max()) - 1
     heads = [h for h in HEADS if h == 0 or largest >= 1 << h]
     heads = [h for h in heads if class_of(np.array([largest]), h)[0] <= MOST_PLANES]
-    return replace(walk, head=cheapest(heads, cost))
+    return replace(walk, head=cheapest(heads, head_cost))
 
 
 def _part(levels: NDArray[np.int32], turned: bool, places: Ints | None) -> tuple[NDArray[np.int32], Ints] | None:
@@ -90,14 +96,14 @@ def mask_rates(levels: NDArray[np.int32], walk: Walk, *, places: Ints | None = N
     return out.T if walk.turned else out
 
 
-def _lags(mask: Bools, positions: Ints, count: int = 2) -> list[int]:
-    """Distances at which lines resemble each other most, by the autocorrelation of the mask."""
+def _lags(values: Bools | NDArray[np.int32], positions: Ints, count: int = 2) -> list[int]:
+    """Distances at which lines resemble each other most, by the autocorrelation of mask or signs."""
     positions = positions - positions[0]
     span = int(positions[-1]) + 1
     if span < 8 or span > 1 << 14:
         return []
-    image = np.zeros((span, mask.shape[1]))
-    image[positions] = mask
+    image = np.zeros((span, values.shape[1]))
+    image[positions] = values
     image -= image.mean(axis=1, keepdims=True)
     power = np.abs(np.fft.rfft(image, 2 * span, axis=0)) ** 2
     likeness = np.fft.irfft(power.sum(axis=1))[2 : span // 2]
