@@ -16,7 +16,7 @@ from pyrosparse.errors import CheckpointError
 
 __all__ = [
     "CHECKPOINT",
-    "check_writable",
+    "check_folder",
     "load_checkpoint",
     "plain",
     "random_state",
@@ -53,11 +53,17 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> Path:
     return path
 
 
-def check_writable(folder: Path) -> None:
+def check_folder(folder: Path, *, resume: bool) -> None:
     """Make a folder and write a byte to it: before a run, not after its first epoch.
 
-    :raises CheckpointError: if that fails.
+    :param resume: whether the run goes on from a checkpoint that is there; else one that is there is refused.
+    :raises CheckpointError: if it has one that is not to be resumed, or cannot be written to.
     """
+    if not resume and (folder / CHECKPOINT).exists():
+        raise CheckpointError(
+            f"{folder} has a checkpoint already, which this run would overwrite: go on from it with resume=True, "
+            f"give another folder, or delete {CHECKPOINT}"
+        )
     probe = folder / f"{CHECKPOINT}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)

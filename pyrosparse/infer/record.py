@@ -1,4 +1,4 @@
-"""What an epoch's record says of the network: how much of it is left."""
+"""What an epoch's record says of the network: how much of it is left, and how good that is."""
 
 from __future__ import annotations
 
@@ -6,13 +6,29 @@ import warnings
 from typing import Any
 
 from torch import nn
+from torch.func import functional_call
 
 from pyrosparse.errors import PyrosparseWarning
 from pyrosparse.guides.auto import AutoSparse
+from pyrosparse.infer.evaluate import Batches, Metrics, evaluate_function
 from pyrosparse.model import SparseModel
 from pyrosparse.posterior.cost import count_flops, expected_cost, output_positions
+from pyrosparse.pruning.masks import keep_masks
 
-__all__ = ["Remaining"]
+__all__ = ["Remaining", "validated"]
+
+
+def validated(model: SparseModel, guide: AutoSparse, loader: Batches, *, threshold: float) -> Metrics:
+    """Measure the network with the posterior means that are kept, in evaluation mode.
+
+    :param threshold: largest log α that is kept.
+    """
+    families = guide.families
+    masks = keep_masks(families, threshold)
+    weights = {site: family.kept_mean(masks[site]) for site, family in families.items()}
+    network = model.network.eval()
+    device = next(iter(weights.values())).device
+    return evaluate_function(lambda x: functional_call(network, weights, (x,)), loader, model.likelihood, device)
 
 
 class Remaining:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,25 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from pyrosparse.data.loader import TensorLoader
-from pyrosparse.errors import CheckpointError, FitError, PyrosparseWarning
+from pyrosparse.errors import FitError, PyrosparseWarning
 from pyrosparse.guides.auto import AutoSparse
 from pyrosparse.guides.group import Criterion
 from pyrosparse.infer.check import NOTHING, check_batch, check_data, check_validation
-from pyrosparse.infer.checkpoint import CHECKPOINT, check_writable, load_checkpoint, save_checkpoint
+from pyrosparse.infer.checkpoint import CHECKPOINT, check_folder, load_checkpoint, save_checkpoint
 from pyrosparse.infer.distil import TaughtLoader, softened
-from pyrosparse.infer.elbo import SparseELBO
-from pyrosparse.infer.evaluate import Batches, Metrics, evaluate_function, written
+from pyrosparse.infer.evaluate import Batches, written
 from pyrosparse.infer.fingerprint import fingerprint
-from pyrosparse.infer.optimizer import adam, scale_learning_rates
+from pyrosparse.infer.optimizer import adam
 from pyrosparse.infer.pair import tied_sites
 from pyrosparse.infer.progress import Bar
-from pyrosparse.infer.record import Remaining
+from pyrosparse.infer.ranks import Ranks
+from pyrosparse.infer.record import Remaining, validated
 from pyrosparse.infer.schedules import Schedule, mean_weight, rises
 from pyrosparse.infer.settings import FitSettings, pick_device
 from pyrosparse.infer.state import Fit, FitState, pack, unpack
+from pyrosparse.infer.step import Step
 from pyrosparse.infer.train import steps_per_epoch
 from pyrosparse.model import SparseModel
 from pyrosparse.poutine import local_reparam
@@ -61,37 +61,48 @@ class Run:
         settings: FitSettings,
     ) -> None:
         self.settings = settings
+        self.ranks = Ranks()
         self.device = pick_device(settings.device)
         self.model, self.guide = model.to(self.device), guide.to(self.device)
         self.loader: Batches = loader
         self.val_loader = val_loader
         self.per_epoch = steps_per_epoch(loader)
-        self.elbo = SparseELBO()
         # a family's scales follow the schedule of its weight
         by_weight = _own(settings.schedules_of(model.sites))
         self.schedules = {name: by_weight[site] for site, family in guide.families.items() for name in family.sites}
-        self.guided: Callable[..., Any] = guide
-        if settings.local_reparam:
-            self.guided = local_reparam(guide, exclude=tied_sites(model, guide))
         self.fingerprint: dict[str, Any] = {}
-        if settings.checkpoint is not None:
-            self._check_folder(Path(settings.checkpoint))
+        if settings.checkpoint is not None and self.ranks.first:
+            check_folder(Path(settings.checkpoint), resume=settings.resume)
+        if settings.checkpoint is not None or not self.ranks.alone:
             self.fingerprint = fingerprint(settings, model, guide, loader, per_epoch=self.per_epoch)
+        self.ranks.check_same("settings or data", self.fingerprint)
         if settings.seed is not None:
             pyro.set_rng_seed(settings.seed)
+        self.ranks.agree(self.model, self.guide)
+        self.ranks.warn_of(model.network)
         model.remember(self._check(loader))
         if val_loader is not None:
             check_validation(model.network, model.likelihood, val_loader, device=self.device)
         named = [*((f"model.{n}", p) for n, p in model.trained_parameters()), *guide.named_parameters()]
         self.parameters = [p for _, p in named]
         self.optimizer = adam(named, lr=settings.lr, lr_log_var=settings.log_var_rate, lr_scale=settings.scale_rate)
+        self.step = Step(
+            self.model,
+            local_reparam(guide, exclude=tied_sites(model, guide)) if settings.local_reparam else guide,
+            self.parameters,
+            self.optimizer,
+            schedules=self.schedules,
+            lr_schedule=settings.lr_schedule,
+            clip=settings.clip,
+            ranks=self.ranks,
+        )
         self.shrinker = Shrinker(model, guide, self.optimizer, threshold=settings.threshold)
         self.remaining = Remaining(model, guide, threshold=settings.threshold)
         self.state = FitState(model, guide, self.optimizer, epochs=settings.epochs)
         self.saved: Path | None = None
         if settings.resume:
             folder = Path(settings.checkpoint or "")
-            saved = load_checkpoint(folder)
+            saved = self.ranks.tell(load_checkpoint(folder) if self.ranks.first else None)
             if saved is not None:
                 unpack(saved, folder, self.state, self.shrinker, loader, settings=self.fingerprint)
                 self.saved = folder / CHECKPOINT
@@ -110,18 +121,11 @@ class Run:
     def go(self) -> Fit:
         """Take all epochs that are left."""
         done = self.state.epoch * self.per_epoch
-        with Bar("fit", self.steps, done=done, show=self.settings.progress) as bar, unexposed():
+        shown = self.settings.progress and self.ranks.first
+        with Bar("fit", self.steps, done=done, show=shown) as bar, unexposed():
             while self.state.epoch < self.settings.epochs and not self.state.stop:
                 self.epoch(bar)
         return Fit(self.model, self.guide, self.state.history, self.saved)
-
-    def _check_folder(self, folder: Path) -> None:
-        if not self.settings.resume and (folder / CHECKPOINT).exists():
-            raise CheckpointError(
-                f"{folder} has a checkpoint already, which this run would overwrite: go on from it with resume=True, "
-                f"give another folder, or delete {CHECKPOINT}"
-            )
-        check_writable(folder)
 
     def _check(self, loader: Batches) -> Tensor:
         network, likelihood = self.model.network, self.model.likelihood
@@ -142,12 +146,17 @@ class Run:
                 check_batch(self.model.likelihood, x, y, count + 1, network=self.model.network)
             # the first step alone is validated: by then every mistake in shapes and supports has shown
             with pyro.validation_enabled(step == 0):
-                sums += self._step(x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True), step)
+                x, y = x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)  # noqa: PLW2901
+                values = self.step(x, y, step / self.steps)
             step += 1
+            if self.device.type == "cpu":
+                self._guard(values, step)
+            sums += values
             count += 1
             if bar.due:
                 means = (sums / count).tolist()
-                bar.advance(loss=means[0], KL=means[2], β=_range(list(map(mean_weight, self.elbo.site_scale.values()))))
+                weights = list(map(mean_weight, self.step.elbo.site_scale.values()))
+                bar.advance(loss=means[0], KL=means[2], β=_range(weights))
             else:
                 bar.advance()
         if count == 0:
@@ -158,39 +167,24 @@ class Run:
             raise self._diverged(step)
         trained = time.perf_counter() - started
         self.state.epoch += 1
+        self.ranks.average_statistics(self.model.network)
+        self.ranks.agree(self.model, self.guide)
         self._freeze()
         if self.settings.shrink_every and self.state.epoch % self.settings.shrink_every == 0:
             self._shrink()
         self.state.seconds += time.perf_counter() - started
-        record = self._record((sums / max(1, count)).tolist(), 1000 * trained / max(1, count))
+        record = self.ranks.tell(self._record((sums / max(1, count)).tolist(), 1000 * trained / max(1, count)))
         self.state.history.append(record)
         self._observe(record)
         for callback in self.settings.callbacks:
             callback(self.state)
+        self.state.stop = self.ranks.any(self.state.stop)
         self._save()
         shown = {"epoch": f"{self.state.epoch}/{self.settings.epochs}", "kept": record["kept"]}
         shown["FLOPs"] = f"{100 * record['expected_flops'] / record['total_flops']:.3g} %"
         if "val_error" in record:
             shown["val"] = written(record["val_error"], self.model.likelihood.metric)
         bar.annotate(**shown)
-
-    def _step(self, x: Tensor, y: Tensor, step: int) -> Tensor:
-        """One step; returns loss an example, log-likelihood and KL, without waiting for the device."""
-        t = step / self.steps
-        self.elbo.site_scale = {site: schedule(t) for site, schedule in self.schedules.items()}
-        if self.settings.lr_schedule is not None:
-            scale_learning_rates(self.optimizer, self.settings.lr_schedule(t))
-        loss = self.elbo.differentiable_loss(self.model, self.guided, x, y) / self.model.likelihood.num_data
-        if self.device.type == "cpu":
-            self._guard(loss.detach(), step + 1)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.settings.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
-        self.optimizer.step()
-        terms = self.elbo.last
-        assert terms is not None
-        return torch.stack([loss.detach(), terms.log_likelihood, terms.total_kl])
 
     def _guard(self, values: Tensor, step: int) -> None:
         """Stop at a loss that is no number: on the CPU at its step, elsewhere at the end of its epoch."""
@@ -254,7 +248,7 @@ class Run:
             "loss": means[0],
             "log_likelihood": means[1],
             "kl": means[2],
-            "kl_sites": {} if self.elbo.last is None else {s: float(kl) for s, kl in self.elbo.last.kl.items()},
+            "kl_sites": {site: float(kl) for site, kl in self.step.kl.items()},
             "beta": self.settings.kl_schedule(t),
             "beta_sites": {site: mean_weight(schedule(t)) for site, schedule in self.schedules.items()},
             "progress": t,
@@ -267,21 +261,11 @@ class Run:
         if self.settings.freeze_at is not None and self.state.epoch >= self.settings.freeze_at * self.settings.epochs:
             record["frozen"] = True
         if self.val_loader is not None:
-            metrics = self._validate()
+            metrics = validated(self.model, self.guide, self.val_loader, threshold=self.settings.threshold)
             record |= {"val_error": metrics.error, "val_log_likelihood": metrics.log_likelihood}
             if metrics.metric == "error":  # of numbers, 1 − error would mean nothing
                 record["val_accuracy"] = metrics.accuracy
         return record
-
-    def _validate(self) -> Metrics:
-        assert self.val_loader is not None
-        families = self.guide.families
-        masks = keep_masks(families, self.settings.threshold)
-        weights = {site: family.kept_mean(masks[site]) for site, family in families.items()}
-        network = self.model.network.eval()
-        return evaluate_function(
-            lambda x: functional_call(network, weights, (x,)), self.val_loader, self.model.likelihood, self.device
-        )
 
     def _save(self) -> None:
         if self.settings.checkpoint is None:
@@ -289,8 +273,12 @@ class Run:
         last = self.state.epoch >= self.settings.epochs or self.state.stop
         if self.state.epoch % self.settings.checkpoint_every and not last:
             return
+        path = Path(self.settings.checkpoint)
+        self.saved = path / CHECKPOINT
+        if not self.ranks.first:
+            return
         packed = pack(self.state, self.shrinker, self.loader, self.fingerprint)
-        self.saved = save_checkpoint(Path(self.settings.checkpoint), packed)
+        save_checkpoint(path, packed)
 
 
 def _own(schedules: dict[str, Schedule]) -> dict[str, Schedule]:

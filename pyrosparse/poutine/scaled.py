@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyrosparse.nn.complex_forms import as_complex
 from pyrosparse.poutine.dispatch import METADATA, layer_arguments
+from pyrosparse.poutine.share import drawn_rows
 from pyrosparse.poutine.undrawn import PRODUCTS, TRANSPOSES, Undrawn
 
 __all__ = ["Scaled", "UndrawnScale", "scaled"]
@@ -75,7 +76,7 @@ class UndrawnScale(torch.Tensor):
         if self._drawn is not None:
             return self._drawn.expand(batch, *self._drawn.shape)
         if self._of_examples is None or len(self._of_examples) != batch:
-            self._of_examples = self._sampler(torch.Size([batch]))
+            self._of_examples = drawn_rows(lambda length: self._sampler(torch.Size([length])), batch)
         return self._of_examples
 
     @classmethod

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from pyrosparse.errors import PyrosparseWarning
 from pyrosparse.poutine.dispatch import METADATA, getter, layer_arguments
+from pyrosparse.poutine.share import noise_like
 
 __all__ = [
     "LAYERS",
@@ -22,7 +23,6 @@ __all__ = [
     "Handler",
     "Undrawn",
     "add_noise",
-    "noise_like",
     "requires_grad",
     "transpose",
 ]
@@ -32,16 +32,6 @@ Handler = Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], Any
 
 # keeps the gradient of the square root finite where a variance is 0
 VARIANCE_FLOOR = 1e-8
-
-
-def noise_like(x: Tensor) -> Tensor:
-    """Standard normal numbers of the shape of ``x`` that lie in memory as ``x`` does.
-
-    Operations on tensors of different layouts are several times slower, and so is ``normal_`` in place on a tensor
-    whose channels come last.
-    """
-    strides = torch.empty_like(x).stride()
-    return torch.randn(x.numel(), dtype=x.dtype, device=x.device).as_strided(x.shape, strides)
 
 
 class _Noise(torch.autograd.Function):

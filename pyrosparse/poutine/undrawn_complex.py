@@ -13,13 +13,13 @@ from torch.autograd.function import once_differentiable
 from pyrosparse.distributions.complex_kl import squared_modulus
 from pyrosparse.nn.complex_forms import FORMS, as_complex
 from pyrosparse.poutine.dispatch import getter, layer_arguments
+from pyrosparse.poutine.share import noise_like
 from pyrosparse.poutine.undrawn import (
     LAYERS,
     PRODUCTS,
     TRANSPOSES,
     VARIANCE_FLOOR,
     Undrawn,
-    noise_like,
     requires_grad,
     transpose,
 )

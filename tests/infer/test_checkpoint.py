@@ -14,13 +14,17 @@ from torch.utils.data import DataLoader, TensorDataset
 from pyrosparse.errors import CheckpointError
 from pyrosparse.infer import checkpoint as module
 from pyrosparse.infer.checkpoint import (
-    check_writable,
+    check_folder,
     load_checkpoint,
     plain,
     random_state,
     restore_random_state,
     save_checkpoint,
 )
+
+
+def new(folder: Path) -> None:
+    check_folder(folder, resume=False)
 
 
 def test_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -54,7 +58,7 @@ def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: p
     assert again is not None and again["epoch"] == 1
 
 
-@pytest.mark.parametrize("write", [lambda folder: save_checkpoint(folder, {}), check_writable])
+@pytest.mark.parametrize("write", [lambda folder: save_checkpoint(folder, {}), new])
 def test_a_folder_that_is_a_file(tmp_path: Path, write: Any) -> None:
     (tmp_path / "run").write_text("a file")
     with pytest.raises(CheckpointError, match="run"):
@@ -63,8 +67,8 @@ def test_a_folder_that_is_a_file(tmp_path: Path, write: Any) -> None:
         write(tmp_path / "run" / "below")
 
 
-def test_check_writable_leaves_nothing(tmp_path: Path) -> None:
-    check_writable(tmp_path / "new")
+def test_check_folder_leaves_nothing(tmp_path: Path) -> None:
+    new(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
 
 

@@ -14,7 +14,8 @@ from torch.nn.functional import linear as early_linear
 
 from pyrosparse.errors import PyrosparseWarning
 from pyrosparse.poutine import Undrawn
-from pyrosparse.poutine.undrawn import VARIANCE_FLOOR, _Noise, noise_like
+from pyrosparse.poutine.share import noise_like
+from pyrosparse.poutine.undrawn import VARIANCE_FLOOR, _Noise
 
 LAZY, EXPLICIT = 2000, 800  # draws of each kind
 SIGMAS = 5.5  # of Monte Carlo error; some 60 outputs a case, so 5.5 is passed by chance once in 4e5 runs

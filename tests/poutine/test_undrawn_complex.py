@@ -16,7 +16,8 @@ import pyrosparse.nn as psnn
 from pyrosparse.distributions import ComplexNormal
 from pyrosparse.errors import PyrosparseWarning
 from pyrosparse.poutine import local_reparam
-from pyrosparse.poutine.undrawn import VARIANCE_FLOOR, Undrawn, noise_like
+from pyrosparse.poutine.share import noise_like
+from pyrosparse.poutine.undrawn import VARIANCE_FLOOR, Undrawn
 from pyrosparse.poutine.undrawn_complex import UndrawnComplex, UndrawnPairs, _CircularNoise, _noisy, _SquaredModulus
 
 LAZY, EXPLICIT = 1500, 400  # draws of each kind

@@ -1,0 +1,91 @@
+"""One step of a fit: loss, gradient, and what the optimiser makes of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyrosparse.infer.elbo import SparseELBO
+from pyrosparse.infer.optimizer import scale_learning_rates
+from pyrosparse.infer.ranks import Ranks
+from pyrosparse.infer.schedules import Schedule
+from pyrosparse.model import SparseModel
+from pyrosparse.poutine.share import shared
+
+__all__ = ["Step"]
+
+
+class Step:
+    """Takes steps on the β-ELBO of a pair; of every batch each process computes its own rows.
+
+    :param model: network, priors and likelihood; on its device.
+    :param guide: the guide, perhaps under local reparameterisation.
+    :param parameters: what is trained, as the optimiser has it.
+    :param optimizer: its Adam.
+    :param schedules: weight of the KL divergence, by sample site.
+    :param lr_schedule: factor on all learning rates.
+    :param clip: largest norm of the gradient.
+    :param ranks: the processes that fit together.
+    """
+
+    def __init__(
+        self,
+        model: SparseModel,
+        guide: Callable[..., Any],
+        parameters: Sequence[nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        *,
+        schedules: Mapping[str, Schedule],
+        lr_schedule: Schedule | None,
+        clip: float | None,
+        ranks: Ranks,
+    ) -> None:
+        self.model, self.guide = model, guide
+        self.parameters, self.optimizer = parameters, optimizer
+        self.schedules, self.lr_schedule, self.clip = schedules, lr_schedule, clip
+        self.ranks = ranks
+        self.elbo = SparseELBO()
+
+    def __call__(self, x: Tensor, y: Tensor, t: float) -> Tensor:
+        """Take one step; returns loss an example, log-likelihood and KL, without waiting for the device.
+
+        A loss that is no number leaves the parameters as they were, where that can be seen without waiting.
+
+        :param t: progress of the run, from 0 to 1.
+        """
+        self.elbo.site_scale = {site: schedule(t) for site, schedule in self.schedules.items()}
+        if self.lr_schedule is not None:
+            scale_learning_rates(self.optimizer, self.lr_schedule(t))
+        self.optimizer.zero_grad(set_to_none=True)
+        values = self._gradient(x, y)
+        if values.device.type == "cpu" and not math.isfinite(float(values[0])):
+            return values
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        self.optimizer.step()
+        return values
+
+    @property
+    def kl(self) -> dict[str, Tensor]:
+        """KL divergence of each site at the last step, in nats; empty before the first."""
+        return {} if self.elbo.last is None else self.elbo.last.kl
+
+    def _gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        """Gradient of the whole batch, in the parameters; returns loss, log-likelihood and KL of it."""
+        if self.ranks.alone:
+            return self._backward(x, y)
+        share = self.ranks.share(x.shape[0])
+        with shared(share.rows, share.total):
+            values = self._backward(x[share.rows], y[share.rows])
+        return self.ranks.average(self.parameters, values, share.weight)
+
+    def _backward(self, x: Tensor, y: Tensor) -> Tensor:
+        loss = self.elbo.differentiable_loss(self.model, self.guide, x, y) / self.model.likelihood.num_data
+        loss.backward()
+        terms = self.elbo.last
+        assert terms is not None
+        return torch.stack([loss.detach(), terms.log_likelihood, terms.total_kl])
