@@ -141,7 +141,7 @@ ROWS = {
         **LENET_5,
         prior="L0",
         options={"penalty": 0.1, "drop_rate": 0.2},
-        peaks={"conv1": 200.0, "conv2": 20.0, "fc1": 4.0, "fc2": 200.0},
+        peaks={"conv1": 600.0, "conv2": 50.0, "fc1": 8.0, "fc2": 600.0},
         value=0.2,
         rate=78.0,
         criterion="scale",

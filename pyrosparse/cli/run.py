@@ -54,7 +54,7 @@ def run(
 
     Stages: teacher, dense, reconstruct, fit, prune, reconstruct_pruned, fine_tune, quantise, file, onnx, baselines,
     curve, test, report. Each is recorded in metrics.json when it is done; --resume goes on after the last one, or
-    inside the fit.
+    inside the fit. Several devices or machines fit together: torchrun --nproc-per-node=2 -m pyrosparse run …
 
     Example:  pyrosparse run lenet.toml --out runs/lenet --set fit.epochs=50
     """
@@ -74,7 +74,8 @@ def _go(config: Config, folder: Path, *, resume: bool, overwrite: bool) -> None:
 
     with resumable(folder):
         metrics = pipeline.run(config, folder, resume=resume, overwrite=overwrite, say=_say)
-    show_metrics(metrics, folder)
+    if metrics:  # there are none in a process that only helped with the fit
+        show_metrics(metrics, folder)
 
 
 def _say(line: str) -> None:

@@ -7,6 +7,7 @@ from pyrosparse.infer.elbo import ELBOTerms, SparseELBO
 from pyrosparse.infer.evaluate import Metrics, evaluate
 from pyrosparse.infer.fit import Fit, FitState, fit
 from pyrosparse.infer.predict import Prediction, predict
+from pyrosparse.infer.ranks import Ranks, processes
 from pyrosparse.infer.train import train
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "FitState",
     "Metrics",
     "Prediction",
+    "Ranks",
     "SparseELBO",
     "evaluate",
     "fit",
     "predict",
+    "processes",
     "train",
 ]

@@ -102,12 +102,9 @@ class Ranks:
         """Average the running statistics of batch normalisation, of which each process has its own."""
         if self.alone:
             return
-        for module in filter(_normalises, network.modules()):
-            for name in ("running_mean", "running_var"):
-                statistic = getattr(module, name)
-                if statistic is not None:
-                    distributed.all_reduce(statistic)
-                    statistic.div_(self.count)
+        for statistic in _statistics(network).values():
+            distributed.all_reduce(statistic)
+            statistic.div_(self.count)
 
     def tell(self, value: T) -> T:
         """Value of the first process, in every process."""
@@ -150,10 +147,10 @@ class Ranks:
         """Say which layers do not compute what one process would."""
         if self.alone or not self.first:
             return
-        names = [name or type(network).__name__ for name, m in network.named_modules() if _normalises(m)]
-        if names:
+        layers = dict.fromkeys(name.rpartition(".")[0] or type(network).__name__ for name in _statistics(network))
+        if layers:
             warnings.warn(
-                f"{', '.join(names)}: with {self.count} processes each normalises by the statistics of its own rows; "
+                f"{', '.join(layers)}: with {self.count} processes each normalises by the statistics of its own rows; "
                 "the running ones are averaged after each epoch",
                 PyrosparseWarning,
                 stacklevel=4,
@@ -189,6 +186,6 @@ def _tensors(modules: Sequence[nn.Module]) -> list[Tensor]:
     return [t.detach() for m in modules for t in (*m.parameters(), *m.buffers())]
 
 
-def _normalises(module: nn.Module) -> bool:
-    """Whether a module keeps running statistics of a batch: torch's batch normalisation, or the complex one."""
-    return hasattr(module, "running_mean") and hasattr(module, "running_var")
+def _statistics(network: nn.Module) -> dict[str, Tensor]:
+    """Running statistics of the batches, by name: of torch's batch normalisation, and of the complex one."""
+    return {name: buffer for name, buffer in network.named_buffers() if name.rpartition(".")[2].startswith("running_")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import pyro
 import torch
@@ -13,12 +13,15 @@ from torch import Tensor, nn
 
 from pyrosparse.config import Config
 from pyrosparse.infer import evaluate
+from pyrosparse.infer.ranks import Ranks
 from pyrosparse.pipeline import build
 from pyrosparse.pipeline.folder import SCHEMA, RunFolder, versions
 from pyrosparse.pipeline.measure import scores, sizes
 from pyrosparse.text import size
 
 __all__ = ["Context"]
+
+T = TypeVar("T")
 
 _SEEDS = {
     "network": 0,
@@ -43,6 +46,7 @@ class Context:
 
     def __init__(self, config: Config, folder: RunFolder, say: Callable[[str], None]) -> None:
         self.config, self.folder, self.say = config, folder, say
+        self.ranks = Ranks()
         self.device = build.device(config)
         self.data = build.dataset(config)
         if config.export.onnx:
@@ -66,6 +70,16 @@ class Context:
     def seed(self, stage: str) -> None:
         """Seed every generator for a stage."""
         pyro.set_rng_seed(self.number(stage))
+
+    def after_first(self, make: Callable[[], T]) -> T:
+        """Let the first process make something and write it down; the others read what it has written."""
+        if self.ranks.first:
+            made = make()
+            self.ranks.wait()
+            return made
+        self.ranks.wait()
+        self.folder.refresh()
+        return make()
 
     def describe(self) -> None:
         """Write into the metrics what run this is."""

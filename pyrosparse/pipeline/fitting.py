@@ -79,15 +79,9 @@ class Fitting:
     def posterior(self) -> tuple[SparseModel, AutoSparse]:
         """Model and guide, fitted; the fit goes on from its checkpoint if there is one."""
         run, table = self.run, self.run.config.fit
+        start, options = run.after_first(self._beginning)
         finished = run.folder.finished("fit")
-        options: dict[str, Any] = {}
-        if table.teacher is not None and not finished:  # the checkpoint of a finished fit needs no teacher
-            options = {
-                "teacher": self.teacher,
-                "teacher_weight": table.teacher.weight,
-                "temperature": table.teacher.temperature,
-            }
-        model, guide = build.sparse_pair(run.config, self.start, run.data.num_train)
+        model, guide = build.sparse_pair(run.config, start, run.data.num_train)
         fitted = fit(
             model,
             guide,
@@ -108,10 +102,10 @@ class Fitting:
             resume=True,
             device=run.device,
             seed=run.number("fit"),
-            callbacks=(lambda state: self._write_history(state.history),),
+            callbacks=(lambda state: self._write_history(state.history),) if run.ranks.first else (),
             **options,
         )
-        if not finished:
+        if run.ranks.first and not finished:
             self._write_history(fitted.history)
             self._write_draws(model, guide)
             summary = summarize(model, guide, threshold=table.threshold).to_dict()
@@ -127,6 +121,13 @@ class Fitting:
                 notes=notes,
             )
         return model, guide
+
+    def _beginning(self) -> tuple[nn.Module, dict[str, Any]]:
+        """The network that the fit starts from, and what its teacher needs."""
+        start, table = self.start, self.run.config.fit.teacher
+        if table is None or self.run.folder.finished("fit"):  # the checkpoint of a finished fit needs no teacher
+            return start, {}
+        return start, {"teacher": self.teacher, "teacher_weight": table.weight, "temperature": table.temperature}
 
     def _notes(self, model: SparseModel) -> list[str]:
         """What a reader of the results must know of the fit: aids, and whether the posterior is a true one."""

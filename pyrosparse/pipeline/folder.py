@@ -93,6 +93,10 @@ class RunFolder:
                 f"the folder {self.path} cannot be written to: {error.strerror or error}; give another with --out"
             ) from error
 
+    def refresh(self) -> None:
+        """Read again what another process has written of the run."""
+        self._read_metrics()
+
     def clear(self, stages: Iterable[str]) -> None:
         """Forget these stages: their files and what the metrics say of them."""
         names = set(stages)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pyrosparse.config import Config, dumps, parse
 from pyrosparse.errors import ConfigError, DataError
+from pyrosparse.infer.ranks import processes
 from pyrosparse.pipeline.comparing import Comparing
 from pyrosparse.pipeline.context import Context
 from pyrosparse.pipeline.cutting import Cutting
@@ -33,18 +34,32 @@ def run(
 ) -> dict[str, Any]:
     """Run a configuration into a folder.
 
-    Data, network, priors, device and folder are checked before any work.
+    Data, network, priors, device and folder are checked before any work. Of several processes (``torchrun``) all fit
+    the posterior together, and the first does everything else; they must see the same folder.
 
     :param config: see :mod:`pyrosparse.config`.
     :param out: the folder; made if needed.
     :param resume: go on with the run that the folder holds; its settings must be the same.
     :param overwrite: start anew in a folder that holds a run.
     :param say: gets one line of text a stage.
-    :returns: the metrics, as in metrics.json.
+    :returns: the metrics, as in metrics.json; nothing in a process that is not the first.
     :raises PyrosparseError: whatever is wrong with settings, data, network or disk.
     """
-    folder = RunFolder(out)
-    context = Context(config, folder, say)
+    with processes() as ranks:
+        folder = RunFolder(out)
+        context = Context(config, folder, say)
+        if ranks.first:
+            _start(context, resume=resume, overwrite=overwrite)
+            _finish(context, Cutting(context, Fitting(context)))
+        elif config.has_posterior:
+            _ = Fitting(context).posterior
+        return folder.metrics if ranks.first else {}
+
+
+def _start(context: Context, *, resume: bool, overwrite: bool) -> None:
+    """Make the folder, or see that it holds the same run."""
+    config, folder, say = context.config, context.folder, context.say
+    out = folder.path
     if resume and not (folder / "config.toml").is_file():
         say(f"{out} holds no run to resume: this one starts from the beginning")
     elif resume:
@@ -57,8 +72,6 @@ def run(
     folder.start(resume=resume, overwrite=overwrite)
     folder.write("config.toml", dumps(config.to_dict()))
     say(str(context.data))
-    _finish(context, Cutting(context, Fitting(context)))
-    return folder.metrics
 
 
 def prune_again(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyrosparse as ps
@@ -22,6 +20,7 @@ from pyrosparse.infer import FitState
 from pyrosparse.infer.ranks import Ranks, processes
 from pyrosparse.poutine.share import drawn_rows, noise_like, shared
 from tests.infer.cases import CLASSES, batches, convolutional, kill_units, labelled, pair, pictures
+from tests.processes import in_two
 
 CASES = ("sparse-vd", "conv", "group", "l0-batch", "soft")
 
@@ -64,26 +63,6 @@ def fitted(case: str, **settings: Any) -> dict[str, Any]:
         "val": [record.get("val_error") for record in fit.history],
         "units": [record["units"] for record in fit.history],
     }
-
-
-def _work(index: int, port: int, folder: Path, work: Callable[[Path], Any]) -> None:
-    os.environ.update(RANK=str(index), WORLD_SIZE="2", LOCAL_RANK=str(index))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    torch.manual_seed(100 + index)  # a seed of its own: the fit has to see to it that they agree
-    warnings.simplefilter("error")
-    with processes() as ranks:
-        torch.save(work(folder / str(ranks.index)), folder / f"{ranks.index}.pt")
-
-
-def in_two(folder: Path, work: Callable[[Path], Any]) -> tuple[Any, Any]:
-    """What a function gives in each of two processes; it gets a folder of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.start_processes(_work, (port, folder, work), nprocs=2, start_method="spawn")
-    first, second = (torch.load(folder / f"{i}.pt", weights_only=False) for i in (0, 1))
-    return first, second
 
 
 def _all_cases(folder: Path) -> dict[str, Any]:
@@ -145,6 +124,7 @@ def _resume_and_refuse(folder: Path) -> tuple[dict[str, Any], list[str]]:
     return _resumed(folder), _refused(folder)
 
 
+@pytest.mark.slow
 def test_checkpoints_and_errors_are_agreed_on(tmp_path: Path) -> None:
     (first, said), (second, said_too) = in_two(tmp_path, _resume_and_refuse)
     alone = fitted("conv")
