@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import pyro
 import torch
 import torch.nn.functional as F
 from by_hand import deterministic
@@ -69,7 +70,12 @@ def step_of(network: nn.Module, make: Callable[[], priors.Prior] | None, loader:
     settings = FitSettings(epochs=10**6, device=loader.x.device, shrink_every=0, progress=False)
     run = Run(model, guides.AutoSparse(model, log_var=-4.0), loader, None, settings)
     run.model.train()
-    return lambda x, y: run.step(x, y, 0.5)
+
+    def step(x: Tensor, y: Tensor) -> None:
+        with pyro.validation_enabled(False):  # as in every step of a fit but the first
+            run.step(x, y, 0.5)
+
+    return step
 
 
 def floor_of(network: nn.Module, batch: int, device: torch.device, *, twice: bool) -> Callable[[], None]:
