@@ -226,7 +226,8 @@ def _register_torch() -> None:
         "D": "Dropout", "LR": "LeakyReLU", "GE": "GELU", "SP": "Softplus", "SI": "SiLU", "EL": "ELU",
         "R6": "ReLU6", "SM": "Softmax", "LS": "LogSoftmax", "U": "Unflatten", "LN": "LayerNorm",
         "SE": "SELU", "CE": "CELU", "MI": "Mish", "HT": "Hardtanh", "SS": "Softsign", "LG": "LogSigmoid",
-        "HW": "Hardswish", "HG": "Hardsigmoid",
+        "HW": "Hardswish", "HG": "Hardsigmoid", "PR": "PReLU", "HS": "Hardshrink", "SO": "Softshrink",
+        "TS": "Tanhshrink",
     }.items():  # fmt: skip
         register(code, getattr(nn, name))
     stems = {

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
+from math import isnan
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +21,24 @@ _TOLERANCE = 1e-4
 
 @torch.no_grad()
 def difference(masked: nn.Module, small: nn.Module, x: Tensor) -> float:
-    """Largest difference between the outputs of two networks, relative to the largest output of the first."""
-    a, b = masked(x), small(x)
-    if a.shape != b.shape:
+    """Largest difference between the outputs of two networks, relative to the largest output of the first.
+
+    Of several outputs (a tuple, list or dictionary of tensors) the worst.
+    """
+    ours, theirs = _tensors(masked(x)), _tensors(small(x))
+    if [a.shape for a in ours] != [b.shape for b in theirs]:
         return float("inf")
-    return float((a - b).abs().max()) / max(1e-12, float(a.abs().max()))
+    pairs = zip(ours, theirs, strict=True)
+    found = [float((a - b).abs().max()) / max(1e-12, float(a.abs().max())) for a, b in pairs]
+    return max(found, key=lambda d: (isnan(d), d))
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """Return the tensors of an output, in their order."""
+    if isinstance(output, Tensor):
+        return [output]
+    parts = output.values() if isinstance(output, Mapping) else output
+    return [tensor for part in parts for tensor in _tensors(part)]
 
 
 def proved(masked: nn.Module, plan: Removal, x: Tensor) -> Removal:

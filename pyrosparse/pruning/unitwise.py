@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ _PER_UNIT: dict[type[nn.Module], str] = {
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), "num_features"),
     **dict.fromkeys((psnn.ComplexBatchNorm1d, psnn.ComplexBatchNorm2d, psnn.ComplexBatchNorm3d), "num_features"),
     psnn.ModReLU: "num_parameters",
+    nn.PReLU: "num_parameters",
 }
 UNIT_TENSORS = ("weight", "bias", "running_mean", "running_var", "running_covariance")
 """Names of what such modules have for each unit, along the first axis."""
@@ -55,6 +57,10 @@ _MODULES: tuple[type[nn.Module], ...] = (
     nn.Softplus,
     nn.Softsign,
     nn.LogSigmoid,
+    nn.Hardshrink,
+    nn.Softshrink,
+    nn.Tanhshrink,
+    nn.Threshold,
 )
 _FUNCTIONS: set[Any] = {
     torch.relu,
@@ -98,7 +104,7 @@ _POOLS: dict[Any, int] = {
 def per_unit(module: nn.Module) -> int | None:
     """For how many units a module has parameters or statistics; None where all units share them."""
     name = next((name for kind, name in _PER_UNIT.items() if isinstance(module, kind)), None)
-    shared = name is None or (isinstance(module, psnn.ModReLU) and module.num_parameters == 1)
+    shared = name is None or (isinstance(module, psnn.ModReLU | nn.PReLU) and module.num_parameters == 1)
     return None if shared else getattr(module, str(name))
 
 
@@ -175,6 +181,8 @@ def describe(network: nn.Module, node: fx.Node) -> str:
     """Name a node for a note."""
     if node.op == "call_module":
         return f"{node.target} ({type(network.get_submodule(str(node.target))).__name__})"
+    if node.target is operator.getitem and isinstance(node.args[0], fx.Node) and "shape" not in node.args[0].meta:
+        return f"a part of what {describe(network, node.args[0])} gives"
     if _writes_out_units(node):
         return f"{node.target} with the number of units written out (flatten(1) would do)"
     return str(getattr(node.target, "__name__", node.target))

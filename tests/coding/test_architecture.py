@@ -61,6 +61,7 @@ LAYERS = [
     (nn.GELU("tanh"), (4,)),
     (nn.Hardtanh(-2.0, 0.5), (4,)),
     (nn.ELU(0.5), (4,)),
+    (nn.PReLU(3, 0.1), (4, 3)),
     (nn.Softmax(dim=1), (4, 3)),
 ]
 

@@ -22,6 +22,7 @@ ACTIVATIONS = {
     "tanh": nn.Tanh,
     "softplus": nn.Softplus,
     "elu": nn.ELU,
+    "prelu": nn.PReLU,
 }
 LIMIT = {torch.float32: 1e-5, torch.float64: 1e-11}
 
