@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.errors import ConfigError
-from pyrosparse.infer.evaluate import Batches
 from pyrosparse.nn import SelectLinear
 from pyrosparse.reconstruction.moments import Moments, input_moments
 from pyrosparse.reconstruction.report import ReconstructionReport, Row
 from pyrosparse.reconstruction.sizes import network_bytes, own_bytes
+from pyrosparse.reconstruction.watching import Inputs
 
 __all__ = ["factorise", "low_rank_map", "smallest_rank"]
 
@@ -43,7 +43,7 @@ def smallest_rank(values: Tensor, error: float) -> int:
 
 def factorise(
     network: nn.Module,
-    loader: Batches | None,
+    loader: Inputs | None,
     *,
     error: float,
     report: ReconstructionReport | None = None,
@@ -53,8 +53,8 @@ def factorise(
     A linear layer becomes two, a convolution one with r outputs and one with kernels of size 1.
 
     :param network: left as it is.
-    :param loader: yields ``(x, y)``, for the covariance of each layer's inputs; None for a factorisation that knows
-        nothing of the data: the truncated singular value decomposition.
+    :param loader: yields x or ``(x, y)``, for the covariance of each layer's inputs; None for a factorisation that
+        knows nothing of the data: the truncated singular value decomposition.
     :param error: E‖M X − A X‖² / E‖M X‖² that a layer may have, or that of the weights without data.
     :param report: of an earlier stage, to go on with.
     :returns: the network with an ``nn.Sequential`` of two layers in the place of some, and the report.
@@ -93,7 +93,7 @@ def _split(
     R = torch.eye(M.shape[1]).to(M) if moments is None else moments.R
     U, values = low_rank_map(M, R)
     r = smallest_rank(values, error)
-    if r * sum(M.shape) >= M.numel():
+    if r * sum(M.shape) + (0 if isinstance(layer.bias, Tensor) else len(M)) >= M.numel():
         return None, 0.0
     U = U[:, :r]
     V = U.T @ M

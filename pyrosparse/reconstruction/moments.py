@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from pyrosparse.errors import DataError
-from pyrosparse.infer.evaluate import Batches
+from pyrosparse.errors import DataError, NetworkError
 from pyrosparse.nn import SelectLinear
+from pyrosparse.reconstruction.watching import EMPTY, Inputs, batches_of, on_input, on_output, run_on, watched
 
-__all__ = ["Moments", "input_moments", "joint_moments", "output_rows", "patches"]
+__all__ = ["Moments", "check_layers", "input_moments", "joint_moments", "output_rows", "patches"]
 
 # numbers of one piece of unfolded input, in float64: 32 MiB
 _PIECE = 2**22
+# of the largest output: room for matrix products in a short float format
+_AGREEMENT = 1e-2
+# relative to the squared mean: the variance that rounding gives to a column which does not vary
+_ROUNDING = 1e-24
 
 
 class Moments:
@@ -38,13 +40,29 @@ class Moments:
 
     @property
     def R(self) -> Tensor:
-        """Cov X, shape ``(d, d)``."""
-        return self._xx / self.count
+        """Cov X, shape ``(d, d)``; exactly 0 for columns that do not vary."""
+        R = self._xx / self.count
+        constant = self._constant
+        R[constant] = 0.0
+        R[:, constant] = 0.0
+        return R
 
     @property
     def S(self) -> Tensor:
-        """Cov(Y, X), shape ``(m, d)``."""
-        return self._yx / self.count
+        """Cov(Y, X), shape ``(m, d)``; likewise."""
+        S = self._yx / self.count
+        S[:, self._constant] = 0.0
+        return S
+
+    @property
+    def rank_bound(self) -> int:
+        """How many columns vary: with no more rows than that, any Y is a linear map of X."""
+        return self.mean_x.numel() - self._constant.numel()
+
+    @property
+    def _constant(self) -> Tensor:
+        """Indices of columns whose variance is no more than rounding."""
+        return (self._xx.diagonal() <= _ROUNDING * self.count * self.mean_x.square()).nonzero().flatten()
 
     @property
     def variance_y(self) -> Tensor:
@@ -124,10 +142,11 @@ def patches(layer: nn.Module, x: Tensor) -> Iterator[tuple[Tensor, ...]]:
     positions = range(2, 2 + axes)
     taps = range(2 + axes, 2 + 2 * axes)
     windows = padded.permute(0, *positions, 1, *taps)
-    per_example = prod(windows.shape[1:])
-    for piece in windows.split(max(1, _PIECE // per_example)):
-        rows = piece.reshape(prod(piece.shape[: 1 + axes]), layer.groups, -1)
-        yield tuple(rows.unbind(1))
+    per_example, per_line = prod(windows.shape[1:]), prod(windows.shape[2:])
+    for examples in windows.split(max(1, _PIECE // per_example)):
+        for piece in examples.split(max(1, _PIECE // per_line), 1):  # of more than one example there is one piece
+            rows = piece.reshape(prod(piece.shape[: 1 + axes]), layer.groups, -1)
+            yield tuple(rows.unbind(1))
 
 
 def output_rows(y: Tensor, layer: nn.Module) -> Tensor:
@@ -136,37 +155,64 @@ def output_rows(y: Tensor, layer: nn.Module) -> Tensor:
     return y.reshape(-1, y.shape[-1])
 
 
-def input_moments(network: nn.Module, layers: Sequence[str], loader: Batches) -> dict[str, tuple[Moments, ...]]:
+def check_layers(network: nn.Module, layers: Sequence[str], x: Tensor) -> None:
+    """Refuse layers that give something else than W x + b: a hook or a forward of their own would be left out.
+
+    :param x: a few examples.
+    :raises NetworkError: by the name of the layer.
+    """
+    expected: dict[str, Tensor] = {}
+
+    def multiply(name: str, layer: nn.Module, x: Tensor) -> None:
+        assert isinstance(layer.weight, Tensor)
+        weights = layer.weight.double().flatten(1).chunk(getattr(layer, "groups", 1))
+        rows = [torch.cat([p.double() @ w.T for p, w in zip(ps, weights, strict=True)], 1) for ps in patches(layer, x)]
+        bias = layer.bias.double() if isinstance(layer.bias, Tensor) else 0.0
+        expected[name] = torch.cat(rows) + bias
+
+    def compare(name: str, layer: nn.Module, y: Tensor) -> None:
+        found = output_rows(y, layer).double()
+        allowed = (_AGREEMENT + 8 * torch.finfo(y.dtype).eps) * found.abs().max()
+        if bool((found - expected[name]).abs().max() > allowed):
+            raise NetworkError(
+                f"{name} ({type(layer).__name__}) gives something else than its weight times its input plus its bias, "
+                "and cannot be reconstructed: it has a hook, or a forward of its own"
+            )
+
+    with watched(network) as handles:
+        for name in layers:
+            handles.append(on_input(network, name, multiply))
+            handles.append(on_output(network, name, compare))
+        run_on(network, x)
+
+
+def input_moments(network: nn.Module, layers: Sequence[str], loader: Inputs) -> dict[str, tuple[Moments, ...]]:
     """Moments of the inputs of several layers from one pass over the data.
 
     :param network: run in evaluation mode; left as it is.
     :param layers: names of linear layers and convolutions.
-    :param loader: yields ``(x, y)``; the targets are not looked at.
+    :param loader: yields x, or a pair or list that begins with it.
     :returns: layer → moments of its input, one for each group of a convolution.
     """
     found: dict[str, tuple[Moments, ...]] = {}
 
-    def gather(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            for pieces in patches(module, args[0]):
-                if name not in found:
-                    found[name] = tuple(Moments(p.shape[1], device=p.device) for p in pieces)
-                for moments, piece in zip(found[name], pieces, strict=True):
-                    moments.update(piece)
+    def gather(name: str, module: nn.Module, x: Tensor) -> None:
+        for pieces in patches(module, x):
+            if name not in found:
+                found[name] = tuple(Moments(p.shape[1], device=p.device) for p in pieces)
+            for moments, piece in zip(found[name], pieces, strict=True):
+                moments.update(piece)
 
-        return hook
-
-    handles = [network.get_submodule(name).register_forward_pre_hook(gather(name)) for name in layers]
-    with _watched([network], handles):
-        for x in _inputs(loader, network):
-            network(x)
-    _check(found)
+    with watched(network) as handles:
+        for name in layers:
+            handles.append(on_input(network, name, gather))
+        for x in batches_of(loader, network):
+            run_on(network, x)
+    _check(found, layers)
     return found
 
 
-def joint_moments(
-    original: nn.Module, network: nn.Module, layers: Sequence[str], loader: Batches
-) -> dict[str, Moments]:
+def joint_moments(original: nn.Module, network: nn.Module, layers: Sequence[str], loader: Inputs) -> dict[str, Moments]:
     """Moments of some layers' inputs in one network with their outputs in another, from one pass over the data.
 
     :param original: gives the targets Y; of the same layers.
@@ -178,19 +224,20 @@ def joint_moments(
     seen: dict[str, Tensor] = {}
     wanted: dict[str, Tensor] = {}
 
-    def keep_input(name: str) -> Callable[..., None]:
-        return lambda module, args: seen.__setitem__(name, args[0].clone())
-
-    def keep_output(name: str) -> Callable[..., None]:
-        return lambda module, args, output: wanted.__setitem__(name, output.clone())
-
     # copies: an activation that works in place would change what is kept before it is read
-    handles = [network.get_submodule(n).register_forward_pre_hook(keep_input(n)) for n in layers]
-    handles += [original.get_submodule(n).register_forward_hook(keep_output(n)) for n in layers]
-    with _watched([original, network], handles):
-        for x in _inputs(loader, network):
-            original(x)
-            network(x)
+    def keep_input(name: str, module: nn.Module, x: Tensor) -> None:
+        seen[name] = x.clone()
+
+    def keep_output(name: str, module: nn.Module, y: Tensor) -> None:
+        wanted[name] = y.clone()
+
+    with watched(original, network) as handles:
+        for name in layers:
+            handles.append(on_input(network, name, keep_input))
+            handles.append(on_output(original, name, keep_output))
+        for x in batches_of(loader, network):
+            run_on(original, x)
+            run_on(network, x)
             for name in layers:
                 layer = network.get_submodule(name)
                 y = output_rows(wanted[name], layer)
@@ -200,35 +247,13 @@ def joint_moments(
                         found[name] = Moments(piece.shape[1], y.shape[1], device=y.device)
                     found[name].update(piece, y[begin : begin + len(piece)])
                     begin += len(piece)
-    _check(found)
+    _check(found, layers)
     return found
 
 
-@contextmanager
-def _watched(networks: Iterable[nn.Module], handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    """Evaluation mode without gradients; hooks and modes are taken back at the end."""
-    modes = {module: module.training for network in networks for module in network.modules()}
-    for module in modes:
-        module.training = False
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, training in modes.items():
-            module.training = training
-
-
-def _inputs(loader: Batches, network: nn.Module) -> Iterator[Tensor]:
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    for x, _ in loader:
-        yield x.to(device)
-
-
-def _check(found: dict[str, tuple[Moments, ...]] | dict[str, Moments]) -> None:
-    if not found:
-        raise DataError("the loader yields no example: there are no moments to reconstruct from")
+def _check(found: Mapping[str, tuple[Moments, ...] | Moments], layers: Sequence[str]) -> None:
+    if layers and not found:
+        raise DataError(EMPTY)
     for name, moments in found.items():
         for m in moments if isinstance(moments, tuple) else (moments,):
             if not bool(torch.isfinite(m._xx).all() & torch.isfinite(m._yx).all()):

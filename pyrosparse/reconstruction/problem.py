@@ -15,7 +15,7 @@ __all__ = ["Block", "Certificate", "Matrices", "Problem", "Solution"]
 
 Matrices = tuple[Tensor, ...]
 
-# relative to the mean variance of a column
+# relative to the variance of each column, so that the units in which inputs are measured do not matter
 _RIDGE = 1e-10
 
 
@@ -214,15 +214,18 @@ class Problem:
         return tuple(m * factor[b.group] for b, m in zip(self.blocks, M, strict=True))
 
     def least_squares(self, kept: Tensor) -> Matrices:
-        """M that reads only the kept groups and has the least error: S_K (R_KK + ε I)⁻¹, ε = 1e-10·tr R_KK / |K|."""
+        """M that reads only the kept groups and has the least error: S_K (R_KK + 1e-10·diag R_KK)⁻¹.
+
+        Columns that do not vary explain nothing and stay at 0.
+        """
         found = []
         for b in self.blocks:
-            columns = kept[b.group].nonzero().flatten()
+            columns = (kept[b.group] & (b.R.diagonal() > 0)).nonzero().flatten()
             M = torch.zeros_like(b.S)
             if columns.numel():
                 R = b.R[columns][:, columns]
-                ridge = _RIDGE * R.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
-                factor = torch.linalg.cholesky(R + ridge * torch.eye(len(columns)).to(R))
+                R.diagonal().mul_(1 + _RIDGE)
+                factor = torch.linalg.cholesky(R)
                 M[:, columns] = torch.cholesky_solve(b.S[:, columns].T, factor).T
             found.append(M)
         return tuple(found)

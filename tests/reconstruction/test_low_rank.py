@@ -84,6 +84,19 @@ def test_a_factorisation_that_saves_nothing_is_not_made() -> None:
     torch.testing.assert_close(small(data.x), network.eval()(data.x))
 
 
+def test_the_bias_that_a_factorisation_brings_is_counted() -> None:
+    """Rank 3 of 8 × 6 would save 6 numbers of 48, and costs 8 more for a bias that was not there."""
+    x = torch.randn(200, 6)
+    data = TensorLoader(x, torch.zeros(200), 50)
+    W = torch.randn(8, 3) @ torch.randn(3, 6)
+    for bias, rank in ((True, 3), (False, None)):
+        network = nn.Sequential(nn.Linear(6, 8, bias=bias))
+        network[0].weight.data = W
+        small, report = factorise(network, data, error=1e-6)
+        assert report["0"].rank == rank
+        assert network_bytes(small) <= network_bytes(network)
+
+
 def test_low_rank_without_data() -> None:
     network = nn.Sequential(nn.Linear(50, 40), nn.ReLU(), nn.Linear(40, 3))
     _, report = low_rank(network, error=0.3)

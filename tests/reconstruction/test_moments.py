@@ -142,6 +142,39 @@ def test_bad_data_are_named() -> None:
         input_moments(mlp(), ["fc1"], [])
 
 
+@pytest.mark.parametrize("name", ["no square", "one axis", "three axes"])
+def test_one_large_example_is_unfolded_line_by_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, shape = CONVOLUTIONS[name]
+    x = torch.randn(2, *shape)
+    whole = torch.cat([piece for (piece,) in patches(layer, x)])
+    monkeypatch.setattr(module, "_PIECE", 1)
+    pieces = [piece for (piece,) in patches(layer, x)]
+    assert len(pieces) == 2 * layer(x).shape[2]
+    assert torch.equal(torch.cat(pieces), whole)
+
+
+def test_columns_at_the_level_of_rounding_do_not_vary() -> None:
+    """The mean of equal numbers is not always that number: what is left over is no variance."""
+    x = torch.rand(40, dtype=torch.float64).expand(1000, 40).clone()
+    x[:, :2] = torch.randn(1000, 2, dtype=torch.float64)
+    x[:, 1] *= 1e-9  # small, and yet it varies
+    found = Moments(40, 1)
+    for rows in x.split(17):
+        found.update(rows, rows.sum(1, keepdim=True))
+    assert found._xx.diagonal()[2:].max() > 0
+    assert found.R.diagonal().nonzero().flatten().tolist() == [0, 1]
+    assert not found.R[:, 2:].any() and not found.S[:, 2:].any()
+    assert found.rank_bound == 2
+
+
+def test_hooks_are_taken_back_when_a_layer_is_not_there() -> None:
+    network = mlp().train()
+    with pytest.raises(AttributeError):
+        input_moments(network, ["fc1", "fc9"], loader(20))
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in network.modules())
+    assert all(m.training for m in network.modules())
+
+
 def test_unfold_agrees() -> None:
     """The order of columns is torch's own."""
     layer, x = nn.Conv2d(3, 2, 3, padding=1), torch.randn(2, 3, 5, 5)

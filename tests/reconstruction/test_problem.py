@@ -61,6 +61,33 @@ def test_least_squares_leaves_nothing_on_the_kept_columns() -> None:
     torch.testing.assert_close(M[:, columns], expected, rtol=1e-6, atol=1e-8)
 
 
+def test_least_squares_does_not_look_at_units_of_measurement() -> None:
+    """Columns in other units, by factors of up to 1e6: the same map, and W itself where Y = W X."""
+    problem, W = own_target(d=8)
+    (block,) = problem.blocks
+    scale = torch.logspace(-3, 3, 8, dtype=torch.float64)
+    other = Problem.of(scale[:, None] * block.R * scale, block.S * scale, block.c)
+    (M,) = other.least_squares(torch.ones(8, dtype=torch.bool))
+    torch.testing.assert_close(M * scale, W, rtol=1e-7, atol=1e-7)
+    kept = torch.arange(8) % 2 == 0
+    (part,), (expected,) = other.least_squares(kept), problem.least_squares(kept)
+    torch.testing.assert_close(part * scale, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_least_squares_with_columns_that_do_not_vary_or_are_there_twice() -> None:
+    problem, W = own_target(d=6)
+    (block,) = problem.blocks
+    copy = torch.tensor([0, 1, 2, 3, 4, 5, 5])
+    R = torch.zeros(8, 8, dtype=torch.float64)
+    R[:7, :7] = block.R[copy][:, copy]
+    S = torch.zeros(len(W), 8, dtype=torch.float64)
+    S[:, :7] = block.S[:, copy]
+    (M,) = Problem.of(R, S, block.c).least_squares(torch.ones(8, dtype=torch.bool))
+    assert not M[:, 7].any()
+    torch.testing.assert_close(M[:, :5], W[:, :5], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(M[:, 5] + M[:, 6], W[:, 5], rtol=1e-6, atol=1e-6)
+
+
 def test_shrinking_is_the_proximal_map() -> None:
     problem = ALL["shared units"]()
     amount = torch.rand(problem.groups, dtype=torch.float64)
