@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.errors import ConfigError, PruneError
-from pyrosparse.infer.evaluate import Batches
+from pyrosparse.pruning.unitwise import UNIT_TENSORS
 from pyrosparse.reconstruction.goals import Aim, Goal, meet
 from pyrosparse.reconstruction.moments import Moments, input_moments, joint_moments
 from pyrosparse.reconstruction.path import Solver, search
 from pyrosparse.reconstruction.problem import Block, Problem
 from pyrosparse.reconstruction.sizes import layer_bytes, network_bytes
 from pyrosparse.reconstruction.units import Structure, Units, column_groups
+from pyrosparse.reconstruction.watching import Inputs
 from pyrosparse.text import nearest
 
 __all__ = ["Chain", "Chaining", "LayerFit", "Outcome"]
@@ -54,7 +56,8 @@ class LayerFit:
     :param lam: λ of its problem; 0 where nothing was to go.
     :param lam_max: smallest λ at which nothing would be left.
     :param gap: relative duality gap at which the solver stopped.
-    :param error: E‖Y − M X‖² / E‖Y‖² of the map that it has now, over the outputs that were looked at.
+    :param error: E‖Y − M X‖² / E‖Y‖² of the map that it has now, over the outputs that were looked at; NaN where it was
+        not measured.
     """
 
     lam: float = 0.0
@@ -83,7 +86,7 @@ class Chain:
     """Reconstructs the layers of one network from one set of data.
 
     :param original: in evaluation mode while it is used; left as it is.
-    :param loader: yields ``(x, y)``.
+    :param loader: yields x, or ``(x, y)``.
     :param structure: from :func:`~pyrosparse.reconstruction.units.find_units`.
     :param chaining: see :class:`Chaining`.
     :param debias: whether kept columns get the least-squares fit in place of the shrunken one.
@@ -94,7 +97,7 @@ class Chain:
     def __init__(
         self,
         original: nn.Module,
-        loader: Batches,
+        loader: Inputs,
         structure: Structure,
         *,
         chaining: Chaining,
@@ -120,7 +123,7 @@ class Chain:
             solution, notes = meet(
                 problem,
                 goals[units],
-                size=self._size(units),
+                size=self._size(units, known),
                 debias=self.debias,
                 solver=solver or self.solver,
                 tol=self.tol,
@@ -130,7 +133,13 @@ class Chain:
                 _put(outcome.network.get_submodule(layer), m, self._rows(layer, known), moments[layer])
                 error = Problem([block], problem.omega).error((m,))
                 outcome.fits[layer] = LayerFit(solution.lam, problem.lam_max, solution.gap, error)
+            outcome.notes += [_few(layer, m) for layer, m in moments.items() if m.count <= m.rank_bound]
             outcome.kept[units] = solution.kept
+        if self.chaining is Chaining.TOP_DOWN and outcome.fits:
+            # what other layers read has changed, and nobody has looked at what they make of it
+            first = next(i for i, layer in enumerate(self.structure.layers) if layer in outcome.fits)
+            for layer in self.structure.layers[first:]:
+                outcome.fits.setdefault(layer, LayerFit(error=math.nan))
         return outcome
 
     def run_within(self, kib: float) -> Outcome:
@@ -143,7 +152,7 @@ class Chain:
         found = search(at, lambda outcome: self.bytes_with(outcome.kept) <= 1024 * kib, smallest=True)
         if found is None:
             smallest = self.bytes_with(at(1.0).kept) / 1024
-            raise PruneError(f"{kib:g} KiB are out of reach: with one unit a layer it is {smallest:.1f} KiB")
+            raise PruneError(f"{kib:g} KiB are out of reach: with one unit a layer it is {smallest:.3g} KiB")
         return found
 
     def refit(self, outcome: Outcome) -> None:
@@ -161,6 +170,7 @@ class Chain:
                 outcome.fits[layer] = replace(before, error=0.0)
                 continue
             if getattr(module, "groups", 1) != 1:
+                outcome.fits[layer] = replace(before, error=math.nan)
                 continue
             if changed or self.chaining is Chaining.TOP_DOWN:
                 moments = joint_moments(self.original, outcome.network, [layer], self.loader)[layer]
@@ -235,10 +245,12 @@ class Chain:
             return kept[units].nonzero().flatten()
         return torch.arange(len(weight), device=weight.device)
 
-    def _size(self, units: Units) -> Callable[[Tensor], float]:
+    def _size(self, units: Units, known: Mapping[Units, Tensor]) -> Callable[[Tensor], float]:
+        """Bytes of the largest reader, with those of its outputs that are known to be read."""
+
         def size(kept: Tensor) -> float:
             inputs = int(kept.sum())
-            return sum(self._layer_bytes(n, units, s, inputs, {}) for n, s in units.consumers.items())
+            return max(self._layer_bytes(n, units, s, inputs, known) for n, s in units.consumers.items())
 
         return size
 
@@ -248,20 +260,28 @@ class Chain:
         return layer_bytes(module, len(self._rows(layer, kept)), inputs, spread, features=features)
 
 
+def _few(layer: str, moments: Moments) -> str:
+    return (
+        f"{layer}: {moments.count} rows of data for {moments.rank_bound} columns that vary: an error measured on them "
+        "says nothing of other data; give more examples"
+    )
+
+
 @torch.no_grad()
 def _put(module: nn.Module, M: Tensor, rows: Tensor, moments: Moments) -> None:
     """Give a layer the map M for some of its outputs, and the bias E[Y] − M E[X] that makes the means right."""
     assert isinstance(module.weight, Tensor)
     bias = moments.mean_y[rows] - M @ moments.mean_x
     if module.bias is None:
-        module.bias = nn.Parameter(module.weight.new_zeros(module.weight.shape[0]))
+        zeros = module.weight.new_zeros(module.weight.shape[0])
+        module.bias = nn.Parameter(zeros, requires_grad=module.weight.requires_grad)
     assert isinstance(module.bias, Tensor)
     module.weight[rows] = M.reshape(len(rows), *module.weight.shape[1:]).to(module.weight)
     module.bias[rows] = bias.to(module.bias)
 
 
 def _numbers_a_channel(norm: nn.Module) -> int:
-    return sum(isinstance(p, Tensor) for p in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
+    return sum(isinstance(getattr(norm, name, None), Tensor) for name in UNIT_TENSORS)
 
 
 @torch.no_grad()

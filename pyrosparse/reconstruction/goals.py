@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import SupportsFloat
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from pyrosparse.reconstruction.units import Units
 from pyrosparse.text import nearest
 
 __all__ = ["Aim", "Goal", "goals_of", "meet", "missed"]
+
+# of a relative error: that of the ridge of least squares
+_ROUNDING = 1e-9
 
 Wanted = float | Mapping[str, float] | None
 
@@ -72,18 +76,26 @@ def goals_of(movable: Sequence[Units], /, **wanted: Wanted) -> dict[Units, Goal]
     ((name, value),) = given.items()
     aim = Aim(name)
     if not isinstance(value, Mapping):
-        return {u: Goal(aim, float(value)) for u in movable if not u.pinned}
+        return {u: Goal(aim, _number(aim, value)) for u in movable if not u.pinned}
+    if not value:
+        raise ConfigError(f"{aim} names no layer: give a number for all, or a mapping from layers to numbers")
     readers = {layer: u for u in movable for layer in u.consumers}
     goals: dict[Units, Goal] = {}
     for layer, number in value.items():
         if layer not in readers:
             raise ConfigError(f"{aim} names {layer!r}, which is no layer that reads units{nearest(layer, readers)}")
-        u, goal = readers[layer], Goal(aim, float(number))
+        u, goal = readers[layer], Goal(aim, _number(aim, number))
         if u.pinned:
             raise ConfigError(f"{aim} names {layer!r}, whose inputs stay: {u.pinned}")
         if goals.setdefault(u, goal) != goal:
             raise ConfigError(f"{aim} differs between {', '.join(u.consumers)}, which read the same units: give one")
     return goals
+
+
+def _number(aim: Aim, value: object) -> float:
+    if isinstance(value, bool | str) or not isinstance(value, SupportsFloat):
+        raise ConfigError(f"{aim} is {value!r}: give a number, or a mapping from layers to numbers")
+    return float(value)
 
 
 def meet(
@@ -102,7 +114,7 @@ def meet(
     the bound. One unit always stays, and it is in what is measured. An error that is out of reach, as may be where
     inputs have been reconstructed before, leaves every unit that says anything.
 
-    :param size: bytes of the layers at hand for kept units.
+    :param size: bytes of the layer at hand for kept units; of several the largest.
     :param debias: whether M is that of least squares on the kept units.
     :param solver: for a λ that is given; one that is searched for is found by Newton's method.
     :returns: what is kept, with the M that is wished for, and notes.
@@ -132,7 +144,7 @@ def meet(
         within = search(at, fits, smallest=True)
         if within is None:
             least = size(at(1.0).kept) / 1024
-            raise PruneError(f"{goal.value:g} KiB are out of reach for a layer: with one input it is {least:.1f} KiB")
+            raise PruneError(f"{goal.value:g} KiB are out of reach for a layer: with one input it is {least:.3g} KiB")
         found = within
     notes = []
     if found.gap > tol and found.lam > 0:  # without a penalty it is least squares, and the dual says nothing
@@ -148,7 +160,7 @@ def missed(goals: Mapping[Units, Goal], report: ReconstructionReport) -> list[st
         f"{layer}: its relative error is {report[layer].error:.3g}, and {goal.value:g} was asked for"
         for units, goal in goals.items()
         for layer in units.consumers
-        if goal.aim is Aim.ERROR and report[layer].error > goal.value
+        if goal.aim is Aim.ERROR and report[layer].error > goal.value + _ROUNDING
     ]
 
 

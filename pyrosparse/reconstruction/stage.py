@@ -5,34 +5,38 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from copy import deepcopy
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
 
-from pyrosparse.errors import ConfigError, DataError, NetworkError, PyrosparseWarning
-from pyrosparse.infer.evaluate import Batches
+from pyrosparse.errors import ConfigError, NetworkError, PyrosparseWarning
 from pyrosparse.pruning.proof import difference
 from pyrosparse.pruning.removal import Removal, UnitCut
 from pyrosparse.pruning.surgery import cut_network
 from pyrosparse.reconstruction.chain import Chain, Chaining, LayerFit, Outcome
 from pyrosparse.reconstruction.goals import goals_of, missed
 from pyrosparse.reconstruction.low_rank import factorise
+from pyrosparse.reconstruction.moments import check_layers
 from pyrosparse.reconstruction.path import Solver
 from pyrosparse.reconstruction.report import ReconstructionReport, Row
 from pyrosparse.reconstruction.sizes import network_bytes, own_bytes
 from pyrosparse.reconstruction.units import Structure, Units, find_units
+from pyrosparse.reconstruction.watching import Inputs, first_inputs
 
 __all__ = ["movable_units", "reconstruct"]
 
-# of the largest output: room for another order of summation in float32
+# of the largest output: room for another order of summation, on top of that of the network's float format
 _TOLERANCE = 1e-3
+# examples on which layers are compared with their weights
+_LOOKED_AT = 4
 
 PerLayer = float | Mapping[str, float]
 
 
 def reconstruct(
     network: nn.Module,
-    loader: Batches,
+    loader: Inputs,
     *,
     lam: PerLayer | None = None,
     lam_ratio: PerLayer | None = None,
@@ -65,7 +69,8 @@ def reconstruct(
 
     :param network: linear layers, convolutions, batch normalisation, pooling, flattening, elementwise activations
         and sums of residual blocks; left as it is.
-    :param loader: yields ``(x, y)``; only x is looked at. One pass for parallel and bottom-up, one a layer else.
+    :param loader: yields x or ``(x, y)``; only x is looked at. One pass for parallel and bottom-up, one a layer else,
+        and with a size of the whole network as many again for each λ that is tried (up to 29).
     :param lam: λ.
     :param lam_ratio: λ/λ_max of each layer, between 0 and 1.
     :param units: units that a layer may read.
@@ -93,8 +98,9 @@ def reconstruct(
     chaining, solver = Chaining.named(chaining), Solver.named(solver)
     if not 0 < tol < 1:
         raise ConfigError(f"tol is {tol}: give a relative duality gap between 0 and 1")
-    x = _first(loader, network)
+    x = _checked(network, first_inputs(loader, network))
     structure = _structure(network, x, input_features=input_features)
+    check_layers(network, structure.layers, x[:_LOOKED_AT])
     goals = goals_of(structure.units, lam=lam, lam_ratio=lam_ratio, units=units, kib=kib, error=error)
     original = deepcopy(network).eval()
     chain = Chain(original, loader, structure, chaining=chaining, debias=debias, solver=solver, tol=tol)
@@ -135,13 +141,6 @@ def _structure(network: nn.Module, x: Tensor, *, input_features: bool) -> Struct
     return structure
 
 
-def _first(loader: Batches, network: nn.Module) -> Tensor:
-    """The first batch of inputs, on the network's device."""
-    for x, _ in loader:
-        return _checked(network, x)
-    raise DataError("the loader yields no example: there are no moments to reconstruct from")
-
-
 def _checked(network: nn.Module, x: Tensor) -> Tensor:
     parameter = next(network.parameters(), None)
     if parameter is None:
@@ -154,7 +153,9 @@ def _checked(network: nn.Module, x: Tensor) -> Tensor:
 @torch.no_grad()
 def _proved(masked: nn.Module, small: nn.Module, x: Tensor) -> float:
     found = difference(masked.eval(), small.eval(), x)
-    if not found <= _TOLERANCE:
+    if not isfinite(found):
+        raise NetworkError("the network gives NaN or infinite outputs on these data: look at its last layers")
+    if found > _TOLERANCE + 8 * torch.finfo(next(small.parameters()).dtype).eps:
         raise NetworkError(
             f"cutting the units changes the outputs by {found:.2g} of the largest: the network does something with "
             "them that its graph does not show; please report this"

@@ -61,6 +61,8 @@ def find_units(network: nn.Module, input_shape: torch.Size) -> Structure:
         ) from error
     if flow.refused:
         raise NetworkError(f"{flow.refused[0]} cannot be reconstructed through: {_MADE_OF}")
+    if not flow.reads:
+        raise NetworkError(f"no linear layer or convolution reads what can be followed: {_MADE_OF}")
     units = [u for u in units_of(flow) if u.consumers]
     reader = {layer: u for u in units for layer in u.consumers}
     for layer, features in flow.reads.items():
@@ -68,6 +70,11 @@ def find_units(network: nn.Module, input_shape: torch.Size) -> Structure:
         if not isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
             kind = type(module).__name__
             raise NetworkError(f"{layer} ({kind}) cannot be reconstructed: only linear layers and Conv1d to Conv3d can")
+        if not isinstance(module._parameters.get("weight"), nn.Parameter):
+            raise NetworkError(
+                f"{layer} computes its weight from other parameters, and cannot be reconstructed: make it a plain "
+                "parameter first (torch.nn.utils.parametrize.remove_parametrizations, or prune.remove)"
+            )
         u = reader[layer]
         if isinstance(module, SelectLinear):
             if not u.of_input:

@@ -55,7 +55,7 @@ def test_every_goal_is_met_at_the_edge(debias: bool) -> None:
 
 def test_a_size_counts_the_unit_that_always_stays() -> None:
     problem = activations(d=24, m=6, factors=8)
-    with pytest.raises(PruneError, match=r"with one input it is 0\.2 KiB"):
+    with pytest.raises(PruneError, match=r"with one input it is 0\.16 KiB"):
         met(problem, Aim.KIB, 120 / 1024)  # would do for none
     assert met(problem, Aim.LAM_RATIO, 1.0).units == 1
 
@@ -94,6 +94,30 @@ def test_the_network_is_within_its_size(name: str, chaining: str) -> None:
     small, report = reconstruct(network, data, kib=kib, chaining=chaining, debias=False, refit=True)
     assert report.kib == pytest.approx(network_bytes(small) / 1024)
     assert report.kib <= kib
+
+
+def test_a_size_of_each_layer_is_that_of_each_reader() -> None:
+    """block1.conv1, block2.conv1 and head read the same units: the largest of them counts, not their sum."""
+    network, data = Residual(), loader(2, 6, 6)
+    kib = 4 * (6 * 4 * 9 + 6) / 1024  # of block1.conv1 with four of its eight inputs
+    _, report = reconstruct(network, data, kib={"block1.conv1": kib, "head": kib})
+    assert report["block1.conv1"].kept == report["head"].kept == 4
+
+
+def test_a_size_bottom_up_knows_which_outputs_are_read() -> None:
+    network, data = mlp(), loader(20)
+    kib = 4 * (6 * 10 + 6) / 1024  # of fc2 with ten inputs and six outputs
+    goal = {"fc2": kib, "fc3": 4 * (3 * 6 + 3) / 1024}
+    _, report = reconstruct(network, data, kib=goal, chaining="bottom-up")
+    assert (report["fc3"].kept, report["fc2"].kept_outputs) == (6, 6)
+    assert report["fc2"].kept == 10
+    assert report["fc2"].kib <= kib
+
+
+def test_no_error_at_all_is_met_by_rounding() -> None:
+    _, report = reconstruct(mlp(), loader(20), error=0.0)
+    assert report.error < 1e-9
+    assert report.notes == []
 
 
 def test_what_no_unit_belongs_to_counts_as_well() -> None:
