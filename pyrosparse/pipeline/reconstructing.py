@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from torch import nn
 
 from pyrosparse.data import TensorLoader
+from pyrosparse.errors import PyrosparseWarning
 from pyrosparse.infer import evaluate, train
 from pyrosparse.infer.schedules import linear_decay
 from pyrosparse.pipeline import build
@@ -95,16 +97,19 @@ def _curve(run: Context, network: nn.Module) -> list[dict[str, Any]]:
     for chaining in Chaining:
         for debias in (True, False):
             for ratio in table.curve:
-                small, report = reconstruct(
-                    network,
-                    _examples(run),
-                    lam_ratio=ratio,
-                    chaining=chaining,
-                    debias=debias,
-                    input_features=table.input_features,
-                    solver=table.solver,
-                    tol=table.tolerance,
-                )
+                with warnings.catch_warnings():
+                    # the stage has said about these data what there is to say, and a point of a curve may be extreme
+                    warnings.simplefilter("ignore", PyrosparseWarning)
+                    small, report = reconstruct(
+                        network,
+                        _examples(run),
+                        lam_ratio=ratio,
+                        chaining=chaining,
+                        debias=debias,
+                        input_features=table.input_features,
+                        solver=table.solver,
+                        tol=table.tolerance,
+                    )
                 error = evaluate(small, run.val).error
                 points.append(
                     {

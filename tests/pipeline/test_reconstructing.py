@@ -10,7 +10,7 @@ import pytest
 
 from pyrosparse import coding, pipeline
 from pyrosparse.config import Config, parse
-from pyrosparse.errors import ConfigError, DataError, NetworkError
+from pyrosparse.errors import ConfigError, DataError, NetworkError, PyrosparseWarning
 from pyrosparse.nn import SelectLinear
 from pyrosparse.pipeline.files import Files
 from pyrosparse.report.page import render
@@ -77,6 +77,16 @@ def test_after_a_posterior(tmp_path: Path) -> None:
     assert again["threshold"] == -1.0
     assert again["reconstruction"]["rows"] != made["rows"]  # made anew, of another network
     assert len(again["notes"]) == len(set(again["notes"]))
+
+
+def test_a_curve_says_nothing_that_the_stage_has_said(tmp_path: Path) -> None:
+    config = parse(BARE | {"reconstruct": TABLE | {"position": "instead", "examples": 20, "curve": [0.01, 1.0]}})
+    with pytest.warns(PyrosparseWarning) as said:
+        pipeline.run(config, tmp_path / "run")
+    ours = [str(w.message) for w in said if issubclass(w.category, PyrosparseWarning)]
+    assert len(ours) == len(set(ours)) > 0
+    assert all("20 rows of data" in message for message in ours)
+    assert metrics(tmp_path / "run")["reconstruction"]["notes"][: len(ours)] == ours
 
 
 BARE = {"model": SMALL["model"], "pretrain": SMALL["pretrain"], "file": SMALL["file"]}
