@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from pyrosparse.data import TensorLoader
+from pyrosparse.errors import PyrosparseWarning
 from pyrosparse.models.alexnet import alexnet
 from pyrosparse.reconstruction import reconstruct
 
@@ -37,7 +39,8 @@ def test_a_small_one_is_reconstructed() -> None:
     network = alexnet(5, channels=(6, 8, 8, 8, 6), hidden=20)
     base = torch.nn.functional.interpolate(torch.randn(24, 3, 8, 8), size=227)
     data = TensorLoader(base, torch.zeros(24, dtype=torch.int64), 8, shuffle=False)
-    small, report = reconstruct(network, data, lam_ratio=0.05, chaining="bottom-up")
+    with pytest.warns(PyrosparseWarning, match="fc6: 24 rows of data"):
+        small, report = reconstruct(network, data, lam_ratio=0.05, chaining="bottom-up")
     assert [row.layer for row in report.rows] == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
     assert small.fc6.in_features == 36 * small.conv5.out_channels
     assert report.difference < 1e-5
