@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from pyrosparse.posterior import to_arviz
 from pyrosparse.poutine import local_reparam
 from pyrosparse.poutine.parameters import unexposed
 from tests.infer.cases import CLASSES, EXAMPLES, FEATURES, batches, convolutional, kill_units, labelled, pair, pictures
+from tests.reconstruction.networks import NETWORKS, loader
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -152,3 +154,23 @@ def test_draws_of_a_prior_leave_the_devices_generator_alone_and_repeat() -> None
     torch.randn(5, device=CUDA)
     again = to_arviz(model, guide, draws=3, prior=True)
     assert np.array_equal(first.prior["weight"].values, again.prior["weight"].values)
+
+
+@pytest.mark.parametrize("solver", ["newton", "fista", "descent"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_reconstruction_is_that_of_the_cpu(name: str, solver: str) -> None:
+    """Moments, solvers, both ways of chaining that run networks, refit and factors; data come from the CPU."""
+    make, shape = NETWORKS[name]
+    network, data = make().double().eval(), loader(*shape)
+    batches_of_inputs = data.x.double().split(64)
+    for options in (
+        {"units": 4, "chaining": "top-down"},
+        {"lam_ratio": 0.05, "chaining": "bottom-up", "refit": True, "low_rank": 0.1, "solver": solver},
+    ):
+        expected, told = ps.reconstruct(network, batches_of_inputs, **options)
+        small, report = ps.reconstruct(deepcopy(network).to(CUDA), batches_of_inputs, **options)
+        assert on_device(small)
+        assert [row.kept for row in report.rows] == [row.kept for row in told.rows]
+        assert report.kib == pytest.approx(told.kib)
+        y = small(data.x.double().to(CUDA)).cpu()
+        torch.testing.assert_close(y, expected(data.x.double()), rtol=1e-4, atol=1e-4)
