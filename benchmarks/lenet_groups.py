@@ -143,7 +143,7 @@ ROWS = {
         options={"penalty": 0.1, "drop_rate": 0.2},
         peaks={"conv1": 600.0, "conv2": 50.0, "fc1": 8.0, "fc2": 600.0},
         value=0.2,
-        rate=78.0,
+        rate=66.0,
         criterion="scale",
     ),
 }
