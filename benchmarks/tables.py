@@ -5,6 +5,8 @@ python benchmarks/tables.py
 
 from __future__ import annotations
 
+from typing import Any
+
 from cells import read, spread, verdicts
 from coding_tables import coders, random_codes
 from common import FOLDER, RESULTS
