@@ -22,8 +22,8 @@ import pyrosparse as ps
 from pyrosparse import models
 
 FILES = {
-    "lenet_300_100": ("lenet_300_100-plain", "lenet_300_100-aided", "lenet_groups-gnj-300", "lenet_groups-ghs-300"),
-    "lenet_5_caffe": ("lenet_5_caffe-first", "lenet_5_caffe-second", "lenet_groups-gnj-5", "lenet_groups-ghs-5"),
+    "lenet_300_100": ("lenet_300_100-plain", "lenet_300_100-aided", "lenet_groups-gnj-300", "lenet_groups-l0-300"),
+    "lenet_5_caffe": ("lenet_5_caffe-first", "lenet_5_caffe-second", "lenet_groups-ghs-5", "lenet_groups-l0-5"),
 }
 BATCHES = (1, 8192)
 THREADS = (1, 2)

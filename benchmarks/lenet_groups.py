@@ -129,10 +129,10 @@ ROWS = {
         criterion="scale",
     ),
     "l0-300-small": GroupRecipe(
-        **(LENET_300 | AIDED),
+        **(LENET_300 | AIDED | {"epochs": 150}),
         prior="L0",
         options={"penalty": 0.1, "drop_rate": 0.2},
-        peaks={"fc1": 40.0, "fc2": 80.0, "fc3": 240.0},
+        peaks={"fc1": 12.0, "fc2": 150.0, "fc3": 500.0},
         value=0.2,
         rate=26.0,
         criterion="scale",
