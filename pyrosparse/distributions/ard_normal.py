@@ -6,19 +6,18 @@ import math
 from typing import Any
 
 import torch
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import Normal, constraints, register_kl
 
 from pyrosparse.distributions.dropout_normal import DropoutNormal
 from pyrosparse.distributions.kl import EPSILON, ard, common_shape, gaussian_kl, weight_kl
 from pyrosparse.distributions.log_uniform import draw_log_uniform
-from pyrosparse.errors import PriorError
+from pyrosparse.distributions.precision import PrecisionPrior
 
 __all__ = ["ARDNormal"]
 
 
-class ARDNormal(TorchDistribution):
+class ARDNormal(PrecisionPrior):
     r"""Prior :math:`w \sim N(0, 1/\tau)`, with :math:`\tau` given, learned, or set by empirical Bayes.
 
     Kharitonov, Molchanov & Vetrov (2018).
@@ -38,46 +37,7 @@ class ARDNormal(TorchDistribution):
     """
 
     support = constraints.real
-
-    def __init__(
-        self,
-        precision: float | Tensor | None = None,
-        *,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-        validate_args: bool | None = None,
-    ) -> None:
-        if precision is not None and not isinstance(precision, Tensor):
-            if not (precision > 0 and math.isfinite(precision)):
-                raise PriorError(f"ARDNormal: the precision must be positive and finite, not {precision!r}")
-            precision = torch.tensor(float(precision), dtype=dtype, device=device)
-        self.precision, self.dtype, self.device = precision, dtype, device
-        super().__init__(torch.Size() if precision is None else precision.shape, validate_args=validate_args)
-
-    @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        """Constraint of the precision, where there is one."""
-        return {} if self.precision is None else {"precision": constraints.positive}
-
-    @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
-        """Whether draws carry gradients: with a precision they do, surrogate draws do not."""
-        return self.precision is not None
-
-    def __repr__(self) -> str:
-        tau = self.precision
-        given = None if tau is None else tau.item() if tau.numel() == 1 else f"tensor{tuple(tau.shape)}"
-        return f"ARDNormal(precision={given}, batch_shape={tuple(self.batch_shape)})"
-
-    def expand(self, batch_shape: Any, _instance: ARDNormal | None = None) -> ARDNormal:
-        """Return an ARDNormal of that batch shape."""
-        new = self._get_checked_instance(ARDNormal, _instance)
-        shape = torch.broadcast_shapes(self.batch_shape, torch.Size(batch_shape))
-        new.precision = None if self.precision is None else self.precision.expand(shape)
-        new.dtype, new.device = self.dtype, self.device
-        super(ARDNormal, new).__init__(shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+    surrogate = staticmethod(draw_log_uniform)
 
     @property
     def mean(self) -> Tensor:
@@ -99,14 +59,6 @@ class ARDNormal(TorchDistribution):
         shape = self._extended_shape(torch.Size(sample_shape))
         return torch.randn(shape, dtype=tau.dtype, device=tau.device) * tau.rsqrt()
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw; without a precision, surrogate draws (see the class)."""
-        with torch.no_grad():
-            if self.precision is not None:
-                return self.rsample(sample_shape)
-            shape = self._extended_shape(torch.Size(sample_shape))
-            return draw_log_uniform(shape, dtype=self.dtype, device=self.device)
-
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density; without a precision, that at the best precision for each value (see the class)."""
         if self._validate_args:
@@ -115,11 +67,6 @@ class ARDNormal(TorchDistribution):
             shape = torch.broadcast_shapes(value.shape, self.batch_shape)
             return (-0.5 * ((value.square() + EPSILON).log() + math.log(2 * math.pi * math.e))).expand(shape)
         return 0.5 * (self.precision.log() - self.precision * value.square() - math.log(2 * math.pi))
-
-    def _given(self) -> Tensor:
-        if self.precision is None:
-            raise NotImplementedError("ARDNormal without a precision has no moments: give it a precision")
-        return self.precision
 
 
 def _kl(q: DropoutNormal, p: ARDNormal) -> Tensor:

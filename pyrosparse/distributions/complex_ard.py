@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import torch
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints, register_kl
 
@@ -14,12 +13,12 @@ from pyrosparse.distributions.complex_kl import complex_ard, complex_weight_kl, 
 from pyrosparse.distributions.complex_log_uniform import draw_complex_log_uniform
 from pyrosparse.distributions.complex_normal import ComplexNormal
 from pyrosparse.distributions.kl import EPSILON, common_shape
-from pyrosparse.errors import PriorError
+from pyrosparse.distributions.precision import PrecisionPrior
 
 __all__ = ["ComplexARD"]
 
 
-class ComplexARD(TorchDistribution):
+class ComplexARD(PrecisionPrior):
     r"""Prior :math:`w \sim CN(0, 1/\tau)` over real pairs (..., 2), tau given, learned, or set by empirical Bayes.
 
     Nazarov & Burnaev (2020). :math:`1/\tau = E|w|^2` is the total variance; each part has half of it.
@@ -40,47 +39,8 @@ class ComplexARD(TorchDistribution):
     """
 
     support = constraints.real_vector
-
-    def __init__(
-        self,
-        precision: float | Tensor | None = None,
-        *,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-        validate_args: bool | None = None,
-    ) -> None:
-        if precision is not None and not isinstance(precision, Tensor):
-            if not (precision > 0 and math.isfinite(precision)):
-                raise PriorError(f"ComplexARD: the precision must be positive and finite, not {precision!r}")
-            precision = torch.tensor(float(precision), dtype=dtype, device=device)
-        self.precision, self.dtype, self.device = precision, dtype, device
-        shape = torch.Size() if precision is None else precision.shape
-        super().__init__(shape, torch.Size([2]), validate_args=validate_args)
-
-    @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        """Constraint of the precision, where there is one."""
-        return {} if self.precision is None else {"precision": constraints.positive}
-
-    @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
-        """Whether draws carry gradients: with a precision they do, surrogate draws do not."""
-        return self.precision is not None
-
-    def __repr__(self) -> str:
-        tau = self.precision
-        given = None if tau is None else tau.item() if tau.numel() == 1 else f"tensor{tuple(tau.shape)}"
-        return f"ComplexARD(precision={given}, batch_shape={tuple(self.batch_shape)})"
-
-    def expand(self, batch_shape: Any, _instance: ComplexARD | None = None) -> ComplexARD:
-        """Return a ComplexARD of that batch shape."""
-        new = self._get_checked_instance(ComplexARD, _instance)
-        shape = torch.broadcast_shapes(self.batch_shape, torch.Size(batch_shape))
-        new.precision = None if self.precision is None else self.precision.expand(shape)
-        new.dtype, new.device = self.dtype, self.device
-        super(ComplexARD, new).__init__(shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
+    numbers = torch.Size([2])
+    surrogate = staticmethod(draw_complex_log_uniform)
 
     @property
     def mean(self) -> Tensor:
@@ -102,14 +62,6 @@ class ComplexARD(TorchDistribution):
         shape = self._extended_shape(torch.Size(sample_shape))
         return torch.randn(shape, dtype=tau.dtype, device=tau.device) * (2.0 * tau).rsqrt().unsqueeze(-1)
 
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Draw pairs; without a precision, surrogate draws (see the class)."""
-        with torch.no_grad():
-            if self.precision is not None:
-                return self.rsample(sample_shape)
-            shape = self._extended_shape(torch.Size(sample_shape))
-            return draw_complex_log_uniform(shape, dtype=self.dtype, device=self.device)
-
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density over the plane; without a precision, that at the best precision for each value."""
         if self._validate_args:
@@ -119,11 +71,6 @@ class ComplexARD(TorchDistribution):
             shape = torch.broadcast_shapes(square.shape, self.batch_shape)
             return (-(square + EPSILON).log() - math.log(math.pi * math.e)).expand(shape)
         return self.precision.log() - self.precision * square - math.log(math.pi)
-
-    def _given(self) -> Tensor:
-        if self.precision is None:
-            raise NotImplementedError("ComplexARD without a precision has no moments: give it a precision")
-        return self.precision
 
 
 @register_kl(ComplexNormal, ComplexARD)

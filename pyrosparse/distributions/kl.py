@@ -67,10 +67,11 @@ def horner(coefficients: Horner, x: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-def _half_log1p(ratio: Tensor) -> Tensor:
+def log1p(ratio: Tensor) -> Tensor:
+    """``log(1 + ratio)`` in place, finite for an infinite ratio."""
     ratio.clamp_(max=torch.finfo(ratio.dtype).max)
     # in float32 log(1 + x) is a third of the time of log1p(x), and off by 6e-8
-    return (ratio.add_(1.0).log_() if ratio.dtype == torch.float32 else ratio.log1p_()).mul_(0.5)
+    return ratio.add_(1.0).log_() if ratio.dtype == torch.float32 else ratio.log1p_()
 
 
 def exact(work: Work, value: Tensor, pull: Tensor | None) -> None:
@@ -85,7 +86,7 @@ def exact(work: Work, value: Tensor, pull: Tensor | None) -> None:
         horner(table.pull_top, q, pull).div_(bottom)
         q, work = work.second, work._replace(second=work.first)
     bottom = horner(table.value_bottom, q, work.second).mul_(work.variance)
-    _half_log1p(horner(table.value_top, q, value).mul_(work.square).div_(bottom))
+    log1p(horner(table.value_top, q, value).mul_(work.square).div_(bottom)).mul_(0.5)
 
 
 def sigmoid(work: Work, value: Tensor, pull: Tensor | None) -> None:
@@ -95,14 +96,14 @@ def sigmoid(work: Work, value: Tensor, pull: Tensor | None) -> None:
     if pull is not None:
         torch.addcmul(p, p, p, value=-1.0, out=work.second).mul_(2.0 * K1 * K3).div_(work.square)
         torch.add(work.square, work.variance, out=pull).reciprocal_().add_(work.second)
-    _half_log1p(torch.div(work.square, work.variance, out=value)).add_(p, alpha=K1)
+    log1p(torch.div(work.square, work.variance, out=value)).mul_(0.5).add_(p, alpha=K1)
 
 
 def ard(work: Work, value: Tensor, pull: Tensor | None) -> None:
     """``log(1 + 1/alpha) / 2``, and ``1/(square + variance)``."""
     if pull is not None:
         torch.add(work.square, work.variance, out=pull).reciprocal_()
-    _half_log1p(torch.div(work.square, work.variance, out=value))
+    log1p(torch.div(work.square, work.variance, out=value)).mul_(0.5)
 
 
 FORMS: dict[KLForm, Form] = {KLForm.EXACT: exact, KLForm.SIGMOID: sigmoid}
