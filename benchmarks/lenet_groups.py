@@ -132,9 +132,9 @@ ROWS = {
         **(LENET_300 | AIDED | {"epochs": 150}),
         prior="L0",
         options={"penalty": 0.1, "drop_rate": 0.2},
-        peaks={"fc1": 12.0, "fc2": 150.0, "fc3": 500.0},
+        peaks={"fc1": 22.0, "fc2": 300.0, "fc3": 900.0},
         value=0.2,
-        rate=26.0,
+        rate=28.5,
         criterion="scale",
     ),
     "l0-5": GroupRecipe(

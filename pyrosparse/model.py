@@ -142,6 +142,8 @@ class SparseModel(nn.Module):
             self.remember(x)
         # looking for tied weights walks the whole network: only where there are some
         output = functional_call(self.network, self.weights(), (x,), tie_weights=bool(self.tied))
+        if torch.is_autocast_enabled(output.device.type) and output.is_floating_point():
+            output = output.float()  # a likelihood of all data needs more digits
         return self.likelihood.observe(output, y)
 
 

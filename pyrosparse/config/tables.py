@@ -116,7 +116,7 @@ class Fit(Table):
     """``[fit]``: the posterior. ``kl`` weighs the KL terms; ``kl_layers`` has exceptions by layer.
 
     ``max_std`` caps posterior standard deviations by layer; ``criterion`` says what decides whether a group is kept;
-    ``relation`` gives posteriors of complex weights a relation.
+    ``relation`` gives posteriors of complex weights a relation; ``autocast`` computes products in half precision.
     """
 
     epochs: PositiveInt = 60
@@ -134,6 +134,7 @@ class Fit(Table):
     freeze_at: Share = 0.85
     threshold: float = 3.0
     clip: PositiveFloat | None = None
+    autocast: Literal["bfloat16"] | None = None
     teacher: Teacher | None = None
 
 

@@ -21,7 +21,7 @@ from pyrosparse.model import SparseModel
 
 __all__ = ["check_same_run", "fingerprint"]
 
-_PLAIN = ("lr", "clip", "threshold", "shrink_every", "freeze_at", "local_reparam", "seed")
+_PLAIN = ("lr", "clip", "threshold", "shrink_every", "freeze_at", "local_reparam", "autocast", "seed")
 _TAUGHT = ("teacher", "teacher_weight", "temperature")
 _SAMPLES = 11  # points at which a schedule is looked at: 0, 0.1, …, 1
 _SHOWN = 5

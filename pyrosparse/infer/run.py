@@ -80,7 +80,8 @@ class Run:
             pyro.set_rng_seed(settings.seed)
         self.ranks.agree(self.model, self.guide)
         self.ranks.warn_of(model.network)
-        model.remember(self._check(loader))
+        example = self._check(loader)
+        model.remember(example)
         if val_loader is not None:
             check_validation(model.network, model.likelihood, val_loader, device=self.device)
         named = [*((f"model.{n}", p) for n, p in model.trained_parameters()), *guide.named_parameters()]
@@ -94,6 +95,8 @@ class Run:
             schedules=self.schedules,
             lr_schedule=settings.lr_schedule,
             clip=settings.clip,
+            autocast=settings.autocast_type,
+            example=example.to(self.device),
             ranks=self.ranks,
         )
         self.shrinker = Shrinker(model, guide, self.optimizer, threshold=settings.threshold)

@@ -20,6 +20,9 @@ from pyrosparse.text import nearest
 
 __all__ = ["FitSettings", "pick_device", "settings_of"]
 
+# float16 is not among them: its gradients would need a scale of the loss
+AUTOCAST = {"bfloat16": torch.bfloat16}
+
 
 @dataclass
 class FitSettings:
@@ -41,6 +44,9 @@ class FitSettings:
     :param shrink_every: epochs between two looks for dead units to cut; 0 for never.
     :param freeze_at: part of the run after which the mask of kept weights is fixed; None for never.
     :param local_reparam: draw pre-activations instead of weights.
+    :param autocast: ``"bfloat16"`` computes matrix products and convolutions in half precision, which is faster on
+        CUDA and on processors that are made for it; parameters, KL, noise and likelihood stay as they are. None: all in
+        the type of the parameters.
     :param checkpoint: folder for a checkpoint after each epoch; None for none. One that has a checkpoint already is
         refused without ``resume``.
     :param checkpoint_every: epochs between two checkpoints; the last epoch always has one.
@@ -66,6 +72,7 @@ class FitSettings:
     shrink_every: int = 1
     freeze_at: float | None = None
     local_reparam: bool = True
+    autocast: str | None = None
     checkpoint: str | Path | None = None
     checkpoint_every: int = 1
     resume: bool = False
@@ -90,6 +97,9 @@ class FitSettings:
             raise ConfigError(f"fit: threshold is {self.threshold!r}; give a number (largest log α that is kept)")
         if self.teacher is not None and not isinstance(self.teacher, nn.Module):
             raise ConfigError(f"fit: teacher is {self.teacher!r}; give a trained torch.nn.Module")
+        if self.autocast not in {None, *AUTOCAST}:
+            known = " or ".join(repr(name) for name in AUTOCAST)
+            raise ConfigError(f"fit: autocast is {self.autocast!r}; give {known}, or leave it out")
         self._check_schedules()
         self.callbacks = _functions(self.callbacks)
         if self.resume and self.checkpoint is None:
@@ -116,6 +126,11 @@ class FitSettings:
     def log_var_rate(self) -> float:
         """Learning rate of log variances."""
         return 10.0 * self.lr if self.lr_log_var is None else self.lr_log_var
+
+    @property
+    def autocast_type(self) -> torch.dtype | None:
+        """Type of the products; None for that of the parameters."""
+        return None if self.autocast is None else AUTOCAST[self.autocast]
 
     @property
     def scale_rate(self) -> float:

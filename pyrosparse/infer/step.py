@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.infer.elbo import SparseELBO
+from pyrosparse.infer.layout import layout_of
 from pyrosparse.infer.optimizer import scale_learning_rates
 from pyrosparse.infer.ranks import Ranks
 from pyrosparse.infer.schedules import Schedule
@@ -29,6 +30,8 @@ class Step:
     :param schedules: weight of the KL divergence, by sample site.
     :param lr_schedule: factor on all learning rates.
     :param clip: largest norm of the gradient.
+    :param autocast: type of the matrix products and convolutions; None for that of the parameters.
+    :param example: a batch of inputs, on the model's device.
     :param ranks: the processes that fit together.
     """
 
@@ -42,12 +45,15 @@ class Step:
         schedules: Mapping[str, Schedule],
         lr_schedule: Schedule | None,
         clip: float | None,
+        autocast: torch.dtype | None,
+        example: Tensor,
         ranks: Ranks,
     ) -> None:
         self.model, self.guide = model, guide
         self.parameters, self.optimizer = parameters, optimizer
         self.schedules, self.lr_schedule, self.clip = schedules, lr_schedule, clip
-        self.ranks = ranks
+        self.autocast, self.ranks = autocast, ranks
+        self.layout = layout_of(model.network, example[:2], autocast=autocast is not None)
         self.elbo = SparseELBO()
 
     def __call__(self, x: Tensor, y: Tensor, t: float) -> Tensor:
@@ -84,7 +90,9 @@ class Step:
         return self.ranks.average(self.parameters, values, share.weight)
 
     def _backward(self, x: Tensor, y: Tensor) -> Tensor:
-        loss = self.elbo.differentiable_loss(self.model, self.guide, x, y) / self.model.likelihood.num_data
+        with torch.autocast(x.device.type, self.autocast, enabled=self.autocast is not None):
+            loss = self.elbo.differentiable_loss(self.model, self.guide, self.layout(x), y)
+        loss = loss / self.model.likelihood.num_data
         loss.backward()
         terms = self.elbo.last
         assert terms is not None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pyrosparse.errors import FitError
 from pyrosparse.infer.check import check_data, check_validation
 from pyrosparse.infer.evaluate import Batches, evaluate, written
+from pyrosparse.infer.layout import layout_of
 from pyrosparse.infer.optimizer import adam, scale_learning_rates
 from pyrosparse.infer.progress import Bar
 from pyrosparse.infer.schedules import Schedule
@@ -104,6 +105,7 @@ def descend(
     per_epoch = steps_per_epoch(loader)
     steps = epochs * per_epoch
     step = 0
+    layout = None
     value = torch.zeros(())
     with Bar(label, steps, show=progress) as bar:
         for epoch in range(epochs):
@@ -111,7 +113,9 @@ def descend(
             for x, y in loader:
                 if lr_schedule is not None:
                     scale_learning_rates(optimizer, lr_schedule(step / steps))
-                value = loss(x.to(device), y.to(device))
+                x, y = x.to(device), y.to(device)  # noqa: PLW2901
+                layout = layout or layout_of(network, x[:2])
+                value = loss(layout(x), y)
                 optimizer.zero_grad(set_to_none=True)
                 value.backward()
                 optimizer.step()

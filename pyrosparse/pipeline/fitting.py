@@ -95,6 +95,7 @@ class Fitting:
             lr_scale=table.lr_scale,
             lr_schedule=named(table.lr_schedule.name, **table.lr_schedule.args),
             clip=table.clip,
+            autocast=table.autocast,
             threshold=table.threshold,
             shrink_every=table.shrink_every,
             freeze_at=table.freeze_at,

@@ -54,7 +54,9 @@ class _Noise(torch.autograd.Function):
 
 
 def add_noise(mean: Tensor, variance: Tensor) -> Tensor:
-    """Draw from N(mean, variance), with a floor of 1e-8 under the variance."""
+    """Draw from N(mean, variance), with a floor of 1e-8 under the variance; in float32 under autocast."""
+    if torch.is_autocast_enabled(mean.device.type):
+        mean, variance = mean.float(), variance.float()
     return _Noise.apply(mean, variance)
 
 
@@ -232,7 +234,7 @@ def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[s
         mu, sigma2 = lazy
         mean = func(x, mu, bias_mean, *others, **rest)
         variance = func(x * x, sigma2, bias_variance, *others, **rest)
-    return _Noise.apply(mean, variance)
+    return add_noise(mean, variance)
 
 
 def _matmul(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -247,8 +249,8 @@ def _matmul(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[
         return NotImplemented
     mu, sigma2 = lazy
     if isinstance(a, Undrawn):
-        return _Noise.apply(torch.matmul(mu, b), torch.matmul(sigma2, b * b))
-    return _Noise.apply(torch.matmul(a, mu), torch.matmul(a * a, sigma2))
+        return add_noise(torch.matmul(mu, b), torch.matmul(sigma2, b * b))
+    return add_noise(torch.matmul(a, mu), torch.matmul(a * a, sigma2))
 
 
 def _reflected_matmul(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
