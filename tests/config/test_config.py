@@ -101,7 +101,7 @@ def test_changes_are_named_by_their_keys() -> None:
         ("[fitt]\nepochs = 3", r"unknown key fitt; did you mean fit\?"),
         ("[fit.teacher]\ntemprature = 3", r"unknown key fit.teacher.temprature; did you mean fit.teacher.temperature"),
         ("epochs = 3", r"unknown key epochs; did you mean pretrain.epochs or reconstruct.epochs or fit.epochs or"),
-        ("[fit]\nqqqq = 3", r"unknown key fit.qqqq; \[fit\] knows clip, criterion, epochs"),
+        ("[fit]\nqqqq = 3", r"unknown key fit.qqqq; \[fit\] knows autocast, clip, criterion"),
         ("[fit]\nepochs = 0", r"fit.epochs = 0: input should be greater than 0"),
         ("[fit]\nepochs = 2.5", r"fit.epochs = 2.5: input should be a valid integer"),
         ("[fit]\nlr = nan", r"fit.lr = nan: input should be"),
