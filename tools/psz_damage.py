@@ -64,7 +64,7 @@ def cut(data: bytes, rng: random.Random) -> bytes:
 def noise(data: bytes, rng: random.Random) -> bytes:
     """Random bytes, some of them sealed as a file."""
     body = rng.randbytes(rng.randrange(200))
-    return rng.choice([body, MAGIC + body, seal(MAGIC + bytes([rng.choice([1, 2])]) + body)])
+    return rng.choice([body, MAGIC + body, seal(MAGIC + bytes([rng.choice([1, 2, 3])]) + body)])
 
 
 def sealed(data: bytes, rng: random.Random) -> bytes:
@@ -78,7 +78,7 @@ def payload(data: bytes, rng: random.Random) -> bytes:
     other = (
         with_bytes(frame.payload, rng) if frame.payload and rng.random() < 0.7 else rng.randbytes(rng.randrange(400))
     )
-    return pack(frame.header, other[: len(other) // 4 * 4], frame.padding)
+    return pack(frame.header, other, frame.padding)
 
 
 def header(data: bytes, rng: random.Random) -> bytes:
@@ -115,6 +115,15 @@ def codecs(data: bytes, rng: random.Random) -> bytes:
     return pack({**frame.header, "k": "".join(letters)}, frame.payload, frame.padding)
 
 
+def older(data: bytes, rng: random.Random) -> bytes:
+    """Bytes that claim to be of an earlier version, some of them changed behind the magic."""
+    body = bytearray(data[:-4])
+    body[len(MAGIC)] = rng.choice([1, 2])
+    return seal(
+        bytes(body) if rng.random() < 0.3 else with_bytes(bytes(body), rng, 4) if len(body) > 4 else bytes(body)
+    )
+
+
 WAYS: list[Callable[[bytes, random.Random], bytes]] = [
-    damaged, cut, noise, sealed, sealed, payload, payload, payload, header, header, sizes, codecs,
+    damaged, cut, noise, sealed, sealed, payload, payload, payload, header, header, sizes, codecs, older,
 ]  # fmt: skip

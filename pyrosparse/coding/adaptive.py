@@ -32,9 +32,23 @@ Small = NDArray[np.int8]
 Bools = NDArray[np.bool_]
 
 LONGEST_LAG = 1 << 16
+LINE = 128  # symbols that take the time of one line
 LEARNT_RATES = -1  # rates of lines are learnt from the lines nearby; else bits of the counts that are sent
 RATES = (LEARNT_RATES, 0, 1)
 HEADS = (0, 1, 2, 3, 4)  # mantissa bits of a magnitude that have planes of their own
+STARTS = ((1, 8), (2, 6), (4, 4), (14, 2))  # ones and others that the mask is supposed to have shown before it starts
+
+
+@dataclass(frozen=True)
+class Belief:
+    """How a mixer starts: weights of the features, and how much information they are worth."""
+
+    weights: tuple[int, ...]
+    information: int
+
+
+BELIEF = Belief((WEIGHT, 25000, 30000, 30000, 25000), 48)
+OLD_BELIEF = Belief((WEIGHT, 50000, 50000, 40000, 30000), 16)  # up to version 2
 
 
 @dataclass(frozen=True)
@@ -45,12 +59,21 @@ class Walk:
     :param lag: distance of the line above in a grid; 1: only the lines just before; 0: no neighbours.
     :param rates: :data:`LEARNT_RATES`, or bits of the counts that are sent for each line.
     :param head: bits of a magnitude after the leading one that are predicted.
+    :param start: which of :data:`STARTS` the density is near; 0 up to version 2.
+    :param whole: empty lines are coded like the others instead of being left out. Of a sparse matrix some lines are
+        empty by chance; to say which costs more than it saves. Readers need not know.
     """
 
     turned: bool = False
     lag: int = 0
     rates: int = LEARNT_RATES
     head: int = 2
+    start: int = 0
+    whole: bool = False
+
+    def lines(self, matrix: Ints | NDArray[np.int32] | Bools) -> Bools:
+        """Which lines of a matrix are walked."""
+        return np.ones(len(matrix), bool) if self.whole else np.any(matrix, axis=1)
 
 
 def feasible(lines: int, width: int) -> bool:
@@ -80,14 +103,14 @@ def code_adaptive(
     height, width = reversed(shape) if walk.turned else shape
     matrix = None if levels is None else (levels.T if walk.turned else levels)
     positions = places if walk.turned and places is not None else np.arange(height, dtype=np.int64)
-    lines = code_alive(stream, None if matrix is None else np.any(matrix, axis=1), height)
+    lines = code_alive(stream, None if matrix is None else walk.lines(matrix), height)
     across = code_alive(stream, None if matrix is None else np.any(matrix, axis=0), width)
     inner = None if matrix is None else matrix[np.ix_(lines, across)]
     size = (int(lines.sum()), int(across.sum()))
     if not feasible(*size):
         raise DamagedStreamError("a matrix of too many lines")
     grid = Grid(positions[lines], walk.lag)
-    mask = code_lines(stream, None if inner is None else inner != 0, size, grid, walk.rates)
+    mask = code_lines(stream, None if inner is None else inner != 0, size, grid, walk.rates, start=STARTS[walk.start])
     stream.section(sections[1])
     values = _code_values(stream, None if inner is None else inner[mask != 0], mask, grid, walk.head)
     got = np.zeros(size, np.int32)
@@ -102,14 +125,27 @@ def _code_walk(stream: Stream, walk: Walk | None) -> Walk:
     lag = stream.number(None if walk is None else walk.lag)
     rates = stream.choice(None if walk is None else RATES.index(walk.rates), len(RATES))
     head = stream.choice(None if walk is None else HEADS.index(walk.head), len(HEADS))
+    start = stream.choice(None if walk is None else walk.start, len(STARTS)) if stream.version >= 3 else 0
     if lag > LONGEST_LAG:
         raise DamagedStreamError("a lag out of range")
-    return Walk(turned, lag, RATES[rates], HEADS[head])
+    return walk or Walk(turned, lag, RATES[rates], HEADS[head], start)
 
 
-def code_lines(stream: Stream, mask: Bools | None, size: tuple[int, int], grid: Grid, head: int) -> Small:
-    """Send what is not zero, line by line; returns ones and zeros with an empty line at the end."""
+def start_of(density: float) -> int:
+    """Which of :data:`STARTS` is nearest to a density, in log-odds."""
+    return sum(density > limit for limit in (0.17, 0.37, 0.75))
+
+
+def code_lines(
+    stream: Stream, mask: Bools | None, size: tuple[int, int], grid: Grid, head: int, *, start: tuple[int, int]
+) -> Small:
+    """Send what is not zero, line by line; returns ones and zeros.
+
+    :param head: see :attr:`Walk.rates`.
+    :param start: ones and others before the first.
+    """
     lines, width = size
+    stream.admit(LINE * lines)
     done = np.zeros((lines + 1, width), np.int8)
     if lines * width == 0:
         return done[:lines]
@@ -131,8 +167,11 @@ def code_lines(stream: Stream, mask: Bools | None, size: tuple[int, int], grid: 
     contexts[0] = everything
     contexts[1] = this
     contexts[2] = np.arange(width)
-    start = [WEIGHT, 50000 if counts is None else WEIGHT, 50000, 40000, 30000]
-    mixer = Mixer(start[: len(contexts)])
+    belief = BELIEF if stream.version >= 3 else OLD_BELIEF
+    trust = [*belief.weights[: len(contexts)]]
+    if counts is not None:
+        trust[1] = WEIGHT
+    mixer = Mixer(trust, belief.information)
     full = np.zeros(lines + 1, np.int64)  # ones in each line
     full[lines] = -1
     for line in range(lines):
@@ -147,7 +186,7 @@ def code_lines(stream: Stream, mask: Bools | None, size: tuple[int, int], grid: 
             contexts[3] = sums[0] + np.int64(pattern)
             contexts[4] = 7 * np.minimum(sums[1], 5) + np.minimum(sums[2], 6) + np.int64(crowd)
         ones = int(rates.ones[everything])
-        features = rates.odds(ones + 1, int(rates.total[everything]) - ones + 8)[contexts]
+        features = rates.odds(ones + start[0], int(rates.total[everything]) - ones + start[1])[contexts]
         features[1:] -= features[0]
         bits = stream.coins(None if given is None else given[line], mixer.predict(features))
         mixer.learn(bits)

@@ -37,32 +37,16 @@ from pyrosparse.coding.groups import code_groups
 from pyrosparse.coding.index import code_index
 from pyrosparse.coding.levels import code_either_mask, code_levels, column_positions
 from pyrosparse.coding.mask import code_mask
+from pyrosparse.coding.steps import LARGEST_STEP, code_step
 from pyrosparse.coding.stream import DamagedStreamError, Stream, cheapest
 from pyrosparse.coding.walk import find_walk
 
-__all__ = ["CODECS", "LARGEST_STEP", "fetch", "index_of", "round_step", "send", "shortest"]
+__all__ = ["CODECS", "fetch", "index_of", "send", "shortest"]
 
 Ints = NDArray[np.int64]
 
-LARGEST_STEP = 2.0**100  # times the largest level, still a finite float32
 INNER = "sap"
-
-
-def round_step(step: float) -> float:
-    """Round a positive step up to eight significant bits, so that it travels in 16 bits."""
-    mantissa, exponent = math.frexp(step)  # mantissa in [1/2, 1)
-    return math.ldexp(math.ceil(mantissa * 256), exponent - 8)
-
-
-def _code_step(stream: Stream, step: float | None) -> float:
-    bits = None
-    if step is not None:
-        bits = np.array([np.float32(step).view(np.uint32) >> 16], np.int64)
-    pattern = int(stream.raw(bits, 1, 16)[0])
-    value = float(np.uint32(pattern << 16).view(np.float32))
-    if not 0 < value <= LARGEST_STEP:
-        raise DamagedStreamError("a quantisation step that is not a positive number")
-    return value
+TENSOR = 256  # symbols that take the time of a tensor of one number
 
 
 def _sparse(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
@@ -84,7 +68,7 @@ def _multiples(
     if codec == "p" and shape[-1:] != (2,):
         raise DamagedStreamError("pairs without an axis of two")
     stream.section(f"{stream.name} mask")
-    step = _code_step(stream, None if content is None else content.step)
+    step = code_step(stream, None if content is None else content.step)
     got = code_levels(stream, codec, _levels(content), shape, walk=_walk(content))
     return content or Content(codec, dtype, got, step)
 
@@ -92,7 +76,7 @@ def _multiples(
 def _grouped(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
     """A step, a power of √2 for each row or column, and integers by an inner codec."""
     stream.section(f"{stream.name} steps")
-    step = _code_step(stream, None if content is None else content.step)
+    step = code_step(stream, None if content is None else content.step)
     groups = code_groups(stream, None if content is None else content.groups, shape)
     if step * groups.factors(len(shape)).max(initial=0.0) > LARGEST_STEP:
         raise DamagedStreamError("a step of a group out of range")
@@ -104,7 +88,7 @@ def _grouped(stream: Stream, content: Content | None, shape: tuple[int, ...], dt
 def _random(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
     """The mask, static or adaptive, then the random code of what it has left."""
     stream.section(f"{stream.name} mask")
-    step = _code_step(stream, None if content is None else content.step)
+    step = code_step(stream, None if content is None else content.step)
     matrix = matrix_shape(shape)
     levels = None if content is None else content.levels.reshape(matrix)
     mask = code_either_mask(stream, None if levels is None else levels != 0, matrix, _walk(content))
@@ -142,7 +126,7 @@ def _walk(content: Content | None) -> Walk | None:
 
 def _uniform(stream: Stream, content: Content | None, shape: tuple[int, ...], dtype: torch.dtype) -> Content:
     stream.section(stream.name)
-    step = _code_step(stream, None if content is None else content.step)
+    step = code_step(stream, None if content is None else content.step)
     levels = None if content is None else content.levels.reshape(-1)
     count = math.prod(shape)
     below = stream.number(None if levels is None else max(0, -int(levels.min(initial=0))))
@@ -192,9 +176,14 @@ CODECS: dict[str, Code] = {
 }  # fmt: skip
 
 
+def _begin(stream: Stream, name: str, places: Ints | None) -> None:
+    stream.admit(TENSOR)
+    stream.name, stream.places = name, places
+
+
 def send(stream: Stream, name: str, content: Content, *, places: Ints | None = None) -> None:
     """Send one tensor; ``places`` are the original positions of a weight's inputs, if a reader has them."""
-    stream.name, stream.places = name, places
+    _begin(stream, name, places)
     CODECS[content.codec](stream, content, content.shape, content.dtype)
 
 
@@ -208,7 +197,7 @@ def fetch(
     places: Ints | None = None,
 ) -> Content:
     """Fetch one tensor of a shape in the network (not counting the axis of complex numbers)."""
-    stream.name, stream.places = name, places
+    _begin(stream, name, places)
     return CODECS[codec](stream, None, real_shape(shape, dtype), dtype)
 
 

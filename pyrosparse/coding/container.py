@@ -4,9 +4,9 @@
 
     "PSZ" version                      4 bytes
     length of the header               varint
-    header                             JSON, or raw deflate of it with the preset dictionary below
+    header                             an outline, JSON, or raw deflate of it with the preset dictionary below
     length of the padding              varint, nearly always 0
-    payload                            32-bit words of the range coder, least significant byte first
+    payload                            number of the range coder, most significant byte first, without zeros at its end
     CRC-32 of all that stands before   4 bytes
 
 Nothing but the checksum is trusted to be whole: every length is compared with what is there.
@@ -24,12 +24,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyrosparse.coding.outline import MARK, OutlineError, expand, shorten
 from pyrosparse.errors import CorruptFileError, DataError, ExportError, NewerFileError
 
 __all__ = ["MAGIC", "VERSION", "Frame", "pack", "read", "read_bytes", "replacing", "unpack", "write"]
 
 MAGIC = b"PSZ"
-VERSION = 2  # 1 has no groups and no codebooks; it is read as well
+VERSION = (
+    3  # 1 has no groups and no codebooks; 1 and 2 spend more on small numbers, steps and index maps; both are read
+)
 LARGEST_HEADER = 1 << 20  # bytes, after inflating
 CHECKSUM = 4
 
@@ -53,6 +56,7 @@ DICTIONARY = (
 class Frame:
     """What is inside a file; ``sizes`` says where its bytes went."""
 
+    version: int
     header: dict[str, Any]
     payload: bytes
     padding: int
@@ -61,14 +65,17 @@ class Frame:
 
 def pack(header: dict[str, Any], payload: bytes, padding: int = 0) -> bytes:
     """Put a file together."""
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
-    short = deflate.compress(text) + deflate.flush()
-    if len(short) >= len(text) or short[:1] == b"{":
-        short = text
+    short = shorten(header) or _deflated(header)
     framed = _varint(len(short)) + short + _varint(padding) + bytes(padding)
     body = MAGIC + bytes([VERSION]) + framed + payload
     return body + zlib.crc32(body).to_bytes(CHECKSUM, "little")
+
+
+def _deflated(header: dict[str, Any]) -> bytes:
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, DICTIONARY)
+    short = deflate.compress(text) + deflate.flush()
+    return text if len(short) >= len(text) or short[:1] == b"{" else short
 
 
 def unpack(data: bytes, path: str | os.PathLike[str]) -> Frame:
@@ -91,7 +98,7 @@ def unpack(data: bytes, path: str | os.PathLike[str]) -> Frame:
     if not 1 <= data[len(MAGIC)] <= VERSION:
         raise CorruptFileError(f"{path}: version {data[len(MAGIC)]} of the format does not exist")
     length, start = _read_varint(data, start, end, path)
-    header = _parse(data[start : start + length], path)
+    header = _parse(data[start : start + length], data[len(MAGIC)], path)
     after, padding_start = start + length, 0
     padding, padding_start = _read_varint(data, after, end, path)
     if padding > end - padding_start or any(data[padding_start : padding_start + padding]):
@@ -104,18 +111,20 @@ def unpack(data: bytes, path: str | os.PathLike[str]) -> Frame:
         "weights": len(payload),
         "checksum": CHECKSUM,
     }
-    return Frame(header, payload, padding, sizes)
+    return Frame(data[len(MAGIC)], header, payload, padding, sizes)
 
 
-def _parse(data: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
+def _parse(data: bytes, version: int, path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
+        if version >= 3 and data and data[0] & MARK == MARK:
+            return expand(data)
         if not data.startswith(b"{"):
             inflate = zlib.decompressobj(-15, DICTIONARY)
             data = inflate.decompress(data, LARGEST_HEADER)
             if not inflate.eof or inflate.unused_data:
                 raise ValueError("too long or cut short")
         header = json.loads(data)
-    except (ValueError, zlib.error, RecursionError) as error:
+    except (ValueError, zlib.error, RecursionError, OutlineError) as error:
         raise CorruptFileError(f"{path}: the header cannot be read ({error})") from error
     if not isinstance(header, dict):
         raise CorruptFileError(f"{path}: the header is not an object")

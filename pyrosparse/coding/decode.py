@@ -91,7 +91,7 @@ def sequence(codecs: str) -> list[int]:
 def open_stream(frame: Frame, path: str | os.PathLike[str]) -> Reader:
     """Start to read the weights of a file."""
     try:
-        return Reader(frame.payload, frame.padding)
+        return Reader(frame.payload, frame.padding, frame.version)
     except DamagedStreamError as error:
         raise CorruptFileError(f"{path}: {error}") from error
 

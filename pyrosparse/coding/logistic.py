@@ -96,11 +96,12 @@ class Mixer:
     gathered so far (one number a feature), so that no learning rate has to be sent.
 
     :param weights: starting weights in units of 2^-16, one a feature.
+    :param information: what the starting weights are worth: the larger, the slower they move.
     """
 
-    def __init__(self, weights: Sequence[int]) -> None:
+    def __init__(self, weights: Sequence[int], information: int = 16) -> None:
         self._weights = np.array(weights, np.int64)
-        self._information = np.full(len(weights), 16 << 20, np.int64)
+        self._information = np.full(len(weights), information << 20, np.int64)
 
     def predict(self, features: Ints) -> Ints:
         """Probabilities of a one for features of shape ``(features, batch)``, in log-odds."""

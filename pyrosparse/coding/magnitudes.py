@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,30 @@ Indices = NDArray[np.int32]
 
 MOST_PLANES = 256
 WIDEST = 24  # bits of a magnitude below its class
-FIRST_BLOCK, LARGEST_BLOCK = 24, 1 << 15
+LARGEST_BLOCK = 1 << 15
 
 
-def _blocks(count: int) -> Iterator[tuple[int, int]]:
-    """Blocks that grow by a quarter of what came before."""
+@dataclass(frozen=True)
+class Learning:
+    """How soon the coder learns: the first block, by which power of two less than what came before the next ones are.
+
+    :param start: weights that reached the first plane, and others, before the first.
+    """
+
+    first: int
+    shift: int
+    start: tuple[int, int]
+
+
+LEARNING = Learning(6, 3, (5, 1))
+OLD_LEARNING = Learning(24, 2, (2, 1))  # up to version 2
+
+
+def _blocks(count: int, learning: Learning) -> Iterator[tuple[int, int]]:
+    """Blocks that grow by a part of what came before."""
     start = 0
     while start < count:
-        end = min(count, start + min(max(FIRST_BLOCK, start >> 2), LARGEST_BLOCK))
+        end = min(count, start + min(max(learning.first, start >> learning.shift), LARGEST_BLOCK))
         yield start, end
         start = end
 
@@ -45,7 +62,8 @@ def code_magnitudes(stream: Stream, rest: Ints | None, mask: Small, grid: Grid, 
     at_place = np.bincount(place, minlength=mask.shape[1])
     at_line = np.bincount(line, minlength=len(mask))
     mixer = Mixer([WEIGHT, 40000, 20000, 20000])
-    ones, others, chosen = 2, 1, np.arange(len(line), dtype=np.int32)
+    learning = LEARNING if stream.version >= 3 else OLD_LEARNING
+    (ones, others), chosen = learning.start, np.arange(len(line), dtype=np.int32)
     for plane in range(top):
         if not len(chosen):
             raise DamagedStreamError("magnitudes that end too early")
@@ -56,7 +74,7 @@ def code_magnitudes(stream: Stream, rest: Ints | None, mask: Small, grid: Grid, 
             by_place, by_line = _share(across, at_place), _share(where, at_line)
         bits = np.zeros(len(chosen), np.int8)
         rates = Rates(np.repeat(np.array([8, 4]), [35, 1]))
-        for start, end in _blocks(len(chosen)):
+        for start, end in _blocks(len(chosen), learning):
             part = slice(start, end)
             near = _around(alive, grid, where[part], across[part])
             contexts = np.full((2, end - start), 35)

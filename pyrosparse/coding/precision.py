@@ -20,11 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.coding.book import LARGEST_BOOK
-from pyrosparse.coding.codecs import LARGEST_STEP, index_of, round_step, send
+from pyrosparse.coding.codecs import index_of, send
 from pyrosparse.coding.content import Content, matrix_shape, real_shape
 from pyrosparse.coding.floats import exact, real, statistic
 from pyrosparse.coding.levels import column_positions
 from pyrosparse.coding.rank import axes_of
+from pyrosparse.coding.steps import LARGEST_STEP, bias_step, round_step
 from pyrosparse.coding.stream import Stream, cheapest
 from pyrosparse.coding.weights import Weights
 from pyrosparse.errors import NetworkError
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "make_plan", "quantise"]
 
 LARGEST_INTEGER = (1 << 40) - 1
-BIAS_STEP = 0.5  # of the step of the layer's weights
 BIAS_LEVELS = 127  # largest integer of a bias in a layer without a posterior
 SMALLEST_STEP = 1e-30
 
@@ -232,7 +232,7 @@ def _bias(name: str, value: Tensor, step: float | None, bits: int | None) -> Con
         levels = BIAS_LEVELS if bits is None else (1 << (bits - 1)) - 1
         step = round_step(max(largest / levels, SMALLEST_STEP))
     else:
-        step = round_step(step * BIAS_STEP)
+        step = bias_step(step)
     integers = np.rint(numbers / step)
     if np.abs(integers).max(initial=0) > 1 << 15:  # float16 and float32 are shorter from here on
         return statistic(value)

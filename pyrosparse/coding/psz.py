@@ -184,7 +184,7 @@ def encode(network: nn.Module, plan: Plan, original_parameters: int) -> bytes:
     else:
         header["t"] = [[name, list(value.shape)] for name, value in network.state_dict().items()]
     if plan.c is not None:
-        header["c"] = plan.c
+        header["c"] = float(plan.c)
     header["k"] = "".join(content.codec for content in contents.values())
     default = "".join("i" if k == "i" else "f" for k in header["k"])
     letters = {dtype: letter for letter, dtype in DTYPES.items()}

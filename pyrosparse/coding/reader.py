@@ -49,8 +49,10 @@ def load(
     frame = container.read(path)
     tree, specs = read_specs(frame, path)
     if network is None and tree is None:
+        for _ in _tensors(frame, specs, path, layout):  # a damaged file is to be told from a whole one
+            pass
         raise NetworkError(
-            f"{path} holds a network of a class that the file does not know; "
+            f"{path} is whole, but holds a network of a class that the file does not know; "
             "pass one of the original architecture: load(path, network=...)"
         )
     state = _state(frame, specs, path)

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pyrosparse.coding.codecs import round_step
 from pyrosparse.coding.content import Content
 from pyrosparse.coding.draws import LARGEST_BITS, Blocks, Pick, RandomCode, block_bits, choose_index
 from pyrosparse.coding.normals import UNIT
+from pyrosparse.coding.steps import round_step
 from pyrosparse.errors import ConfigError, NetworkError, PyrosparseWarning
 from pyrosparse.guides.auto import AutoSparse
 from pyrosparse.guides.coded import CodedFamily

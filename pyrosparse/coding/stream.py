@@ -18,6 +18,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrosparse.coding.container import VERSION
+from pyrosparse.coding.interval import WORD, shortest_in
+
 __all__ = ["DamagedStreamError", "Meter", "Reader", "Stream", "Writer", "admitted", "cheapest"]
 
 Ints = NDArray[np.int64]
@@ -28,6 +31,8 @@ LARGEST_UNIFORM = 1 << 20  # constriction's models have 24 bits of precision
 LARGEST_ALPHABET = 1 << 14
 COIN = 1 << 22  # denominator of the probabilities of `coins`
 LONGEST_NUMBER = 48  # bits of an integer sent by `number`
+NUMBER_LENGTHS = np.repeat(np.array([64, 4]), [11, LONGEST_NUMBER - 10])  # how likely each length is: most are short
+ROUNDING_LOSS = 2.0**-7  # more bits than a symbol loses where the range coder's interval is narrowest
 BLOCK = 1 << 18  # positions coded in one call when each row has its own rate
 
 # How many symbols, and how many numbers, a payload of a given size may hold: what bounds the time and the memory that
@@ -46,15 +51,21 @@ def admitted(length: int) -> int:
 
 
 class Stream:
-    """What the three streams share: lengths in bits, by section."""
+    """What the three streams share: lengths in bits, by section.
+
+    :param version: of the format; what a codec sends may depend on it.
+    """
 
     reading = False
 
-    def __init__(self) -> None:
+    def __init__(self, version: int = VERSION) -> None:
+        self.version = version
         self.lengths: dict[str, float] = {}  # section -> ideal bits
         self.symbols = 0
+        self.work = 0  # that costs no bits, in symbols
         self.name = ""  # tensor that is being coded
         self.places: Ints | None = None  # original positions of its inputs
+        self.steps: dict[str, float] = {}  # of the tensors so far
         self._section = ""
 
     @property
@@ -75,7 +86,7 @@ class Stream:
     def admit(self, count: int) -> None:
         """Count work that costs no bits as so many symbols, since these bound a reader's time and memory."""
         self._admit(count)
-        self.charge(0.0, count)
+        self.work += count
 
     def _admit(self, count: int) -> None:
         """Refuse more symbols than the payload can hold (readers only)."""
@@ -104,6 +115,10 @@ class Stream:
         """One symbol from ``0 … size - 1``."""
         return int(self.uniform(None if value is None else np.array([value], np.int64), 1, size)[0])
 
+    def chance(self, value: int | None, weights: Ints) -> int:
+        """One symbol with probabilities proportional to integer weights."""
+        return int(self.categorical(None if value is None else np.array([value], np.int64), 1, weights)[0])
+
     def raw(self, values: Ints | None, count: int, width: int) -> Ints:
         """``count`` non-negative integers of ``width`` bits each, as they are."""
         if not 0 <= width <= 64:
@@ -120,7 +135,11 @@ class Stream:
 
     def number(self, value: int | None) -> int:
         """One non-negative integer below 2^48: its length in bits, then the bits below the leading one."""
-        length = self.choice(None if value is None else int(value).bit_length(), LONGEST_NUMBER + 1)
+        size = None if value is None else int(value).bit_length()
+        if self.version < 3:
+            length = self.choice(size, LONGEST_NUMBER + 1)
+        else:
+            length = self.chance(size, NUMBER_LENGTHS)
         if length <= 1:
             return length
         lead = 1 << (length - 1)
@@ -211,8 +230,8 @@ class Writer(Stream):
 
     def finish(self, numbers: int = 0) -> tuple[bytes, int]:
         """Return the bytes, and how many bytes of padding a reader's limit on symbols and numbers asks for."""
-        payload = self._encoder.get_compressed().astype("<u4").tobytes()
-        short = max(self.symbols, numbers) - admitted(len(payload))
+        payload = shortest_in(self._encoder)
+        short = max(self.symbols + self.work, numbers) - admitted(len(payload))
         return payload, max(0, -(-short // SYMBOLS_PER_BYTE))
 
 
@@ -221,18 +240,21 @@ class Reader(Stream):
 
     :param payload: bytes of the range coder.
     :param padding: bytes that count towards the limit on symbols.
+    :param version: of the format.
     """
 
     reading = True
 
-    def __init__(self, payload: bytes, padding: int = 0) -> None:
-        super().__init__()
+    def __init__(self, payload: bytes, padding: int = 0, version: int = VERSION) -> None:
+        super().__init__(version)
         import constriction
 
-        if len(payload) % 4:
+        if version < 3 and len(payload) % WORD:
             raise DamagedStreamError("the coded weights are cut short")
-        words = np.frombuffer(payload, "<u4").astype(np.uint32)
+        whole = payload + bytes(-len(payload) % WORD)
+        words = np.frombuffer(whole, "<u4" if version < 3 else ">u4").astype(np.uint32)
         self._decoder = constriction.stream.queue.RangeDecoder(words)
+        self._length = len(payload)
         self._left = admitted(len(payload) + padding)
 
     def _admit(self, count: int) -> None:
@@ -248,8 +270,10 @@ class Reader(Stream):
         return np.asarray(got, np.int64)
 
     def finish(self) -> None:
-        """Check that all has been read."""
-        if not self._decoder.maybe_exhausted():
+        """Check that all has been read: that the payload is no longer than what was read can have taken."""
+        most = self.bits + ROUNDING_LOSS * self.symbols + 64
+        over = not self._decoder.maybe_exhausted() if self.version < 3 else 8 * self._length > most
+        if over:
             raise DamagedStreamError("coded weights are left over")
 
 

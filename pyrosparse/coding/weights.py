@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyrosparse.coding.book import make_book
-from pyrosparse.coding.codecs import round_step, send, shortest
+from pyrosparse.coding.codecs import send, shortest
 from pyrosparse.coding.content import LARGEST_LEVEL, Content, matrix_shape
 from pyrosparse.coding.distortion import weigh_rate
 from pyrosparse.coding.floats import exact, real
 from pyrosparse.coding.groups import Groups, worthwhile_groups
+from pyrosparse.coding.steps import round_step
 from pyrosparse.coding.stream import Meter
 from pyrosparse.errors import PyrosparseWarning
 

@@ -18,7 +18,6 @@ from pyrosparse.coding import architecture, psz
 from pyrosparse.coding.adaptive import Walk
 from pyrosparse.coding.bits import precision_bits
 from pyrosparse.coding.codecs import fetch, send
-from pyrosparse.coding.container import unpack
 from pyrosparse.coding.content import Content
 from pyrosparse.coding.distortion import weigh_rate
 from pyrosparse.coding.pairs import LARGEST_RING, code_pairs
@@ -26,6 +25,7 @@ from pyrosparse.coding.precision import make_plan, quantise
 from pyrosparse.coding.stream import DamagedStreamError, Meter, Reader, Writer
 from pyrosparse.data import TensorLoader
 from pyrosparse.pruning import Pruned
+from tests.coding.test_golden import NEWEST, assert_as_before
 from tests.complex_networks import convnet, dense, kill, pair, randomise
 
 
@@ -237,12 +237,12 @@ def golden_network() -> nn.Sequential:
     return network
 
 
-def test_golden_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "golden.psz").write_bytes(GOLDEN)
+@pytest.mark.parametrize("data", [GOLDEN, (NEWEST / "plane.psz").read_bytes()], ids=["1", "3"])
+def test_golden_file(tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "golden.psz").write_bytes(data)
     loaded, expected = ps.load(tmp_path / "golden.psz"), golden_network().state_dict()
     for name, value in loaded.state_dict().items():
         assert torch.equal(value, expected[name]), name
     monkeypatch.setattr(psz, "shortest", lambda name, content, places: content)
     plan = make_plan(golden_network(), {"0.weight": torch.full((2, 3, 2), 0.25)}, 1.0)
-    golden, mine = unpack(GOLDEN, "golden.psz"), unpack(psz.encode(golden_network(), plan, 16), "new.psz")
-    assert (mine.header, mine.payload) == (golden.header, golden.payload)
+    assert_as_before("plane", psz.encode(golden_network(), plan, 16))

@@ -41,6 +41,17 @@ ADAPTIVE = bytes.fromhex(
 )
 
 
+FOLDER = Path(__file__).with_name("golden")
+NEWEST = FOLDER / "version_3"
+
+
+def assert_as_before(name: str, data: bytes) -> None:
+    """Compare a file that is written today with one of the newest version that was written once."""
+    golden, mine = unpack((NEWEST / f"{name}.psz").read_bytes(), name), unpack(data, "new.psz")
+    assert mine.header == golden.header  # how well deflate packs it may differ between zlib's versions
+    assert mine.payload == golden.payload
+
+
 def network() -> nn.Sequential:
     network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     with torch.no_grad():
@@ -50,8 +61,9 @@ def network() -> nn.Sequential:
     return network
 
 
-def test_reads(tmp_path: Path) -> None:
-    (tmp_path / "golden.psz").write_bytes(FILE)
+@pytest.mark.parametrize("data", [FILE, (NEWEST / "dense.psz").read_bytes()], ids=["1", "3"])
+def test_reads(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "golden.psz").write_bytes(data)
     loaded, expected = coding.load(tmp_path / "golden.psz"), network().state_dict()
     for name, value in loaded.state_dict().items():
         assert torch.equal(value, expected[name]), name
@@ -61,9 +73,7 @@ def test_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psz, "shortest", lambda name, content, places: content)
     sigma = {"0.weight": torch.full((3, 4), 0.25), "2.weight": torch.full((2, 3), 0.25)}
     data = psz.encode(network(), psz.make_plan(network(), sigma, 1.0), 23)
-    golden, mine = unpack(FILE, "golden.psz"), unpack(data, "new.psz")
-    assert mine.header == golden.header  # how well deflate packs it may differ between zlib's versions
-    assert mine.payload == golden.payload
+    assert_as_before("dense", data)
 
 
 def spots() -> nn.Sequential:
@@ -82,7 +92,7 @@ def spots() -> nn.Sequential:
 
 
 def spots_file(monkeypatch: pytest.MonkeyPatch) -> bytes:
-    walks = {"fc1.weight": Walk(True, 8, -1, 1), "fc2.weight": Walk(False, 1, 1, 0)}
+    walks = {"fc1.weight": Walk(True, 8, -1, 1, start=2), "fc2.weight": Walk(False, 1, 1, 0, whole=True)}
 
     def adaptive(name: str, content: Content, *, places: object) -> Content:
         return replace(content, codec="a", walk=walks[name]) if name in walks else content
@@ -95,8 +105,9 @@ def spots_file(monkeypatch: pytest.MonkeyPatch) -> bytes:
     return psz.encode(network, psz.make_plan(network, sigma, 1.0), 1363)
 
 
-def test_reads_the_adaptive_codec(tmp_path: Path) -> None:
-    (tmp_path / "golden.psz").write_bytes(ADAPTIVE)
+@pytest.mark.parametrize("data", [ADAPTIVE, (NEWEST / "spots.psz").read_bytes()], ids=["1", "3"])
+def test_reads_the_adaptive_codec(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "golden.psz").write_bytes(data)
     loaded, expected = coding.load(tmp_path / "golden.psz"), spots().state_dict()
     assert coding.info(tmp_path / "golden.psz").layers[0].codec == "a"
     for name, value in loaded.state_dict().items():
@@ -104,12 +115,9 @@ def test_reads_the_adaptive_codec(tmp_path: Path) -> None:
 
 
 def test_writes_the_adaptive_codec(monkeypatch: pytest.MonkeyPatch) -> None:
-    golden, mine = unpack(ADAPTIVE, "golden.psz"), unpack(spots_file(monkeypatch), "new.psz")
-    assert mine.header == golden.header
-    assert mine.payload == golden.payload
+    assert_as_before("spots", spots_file(monkeypatch))
 
 
-FOLDER = Path(__file__).with_name("golden")
 ROOT = 181 / 128  # the step of a group: of its layer, times powers of this and of two
 
 
@@ -165,18 +173,18 @@ MADE = cache(made)
 NAMES = ("static", "adaptive", "pairs", "rows", "columns", "codebook", "points")
 
 
+@pytest.mark.parametrize("folder", [FOLDER, NEWEST], ids=["2", "3"])
 @pytest.mark.parametrize("name", NAMES)
-def test_reads_what_was_written_before(name: str) -> None:
+def test_reads_what_was_written_before(name: str, folder: Path) -> None:
     expected, _ = MADE()[f"{name}.psz"]
-    for site, value in coding.read_tensors(FOLDER / f"{name}.psz").items():
+    assert unpack((folder / f"{name}.psz").read_bytes(), name).version == (3 if folder is NEWEST else 2)
+    for site, value in coding.read_tensors(folder / f"{name}.psz").items():
         assert torch.equal(value.view(torch.int32), expected[site].view(torch.int32))
-    network = coding.load(FOLDER / f"{name}.psz")
+    network = coding.load(folder / f"{name}.psz")
     assert all(torch.equal(network.state_dict()[site], value) for site, value in expected.items())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_writes_what_was_written_before(name: str) -> None:
-    golden, mine = unpack((FOLDER / f"{name}.psz").read_bytes(), name), unpack(MADE()[f"{name}.psz"][1], name)
-    assert mine.header == golden.header
-    assert mine.payload == golden.payload
+    assert_as_before(name, MADE()[f"{name}.psz"][1])
     assert made()[f"{name}.psz"][1] == MADE()[f"{name}.psz"][1]

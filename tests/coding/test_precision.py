@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from pyrosparse.coding.codecs import round_step
 from pyrosparse.coding.precision import make_plan, quantise
+from pyrosparse.coding.steps import round_step
 from pyrosparse.errors import NetworkError, PyrosparseWarning
 from pyrosparse.pruning.pruned import LayerReport, PruneReport
 from tests.coding.networks import equal, lenet

@@ -25,6 +25,7 @@ from pyrosparse.pruning.pruned import Pruned, PruneReport
 from tests.coding.networks import equal, lenet
 from tests.coding.test_container import sealed
 from tests.coding.test_corrupt import try_to_read
+from tests.coding.test_golden import NEWEST, assert_as_before
 from tests.infer.cases import CLASSES, FEATURES, labelled
 
 # Linear(4, 3), ReLU, Linear(3, 2), the first with random codes of 7 bits for 4 weights each, the second too.
@@ -54,14 +55,15 @@ def golden_plan() -> tuple[nn.Sequential, psz.Plan]:
     return network, replace(plan, contents=plan.contents | codes)
 
 
-def test_golden_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("data", [GOLDEN, (NEWEST / "random.psz").read_bytes()], ids=["2", "3"])
+def test_golden_bytes(tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psz, "shortest", lambda name, content, places: content)
     network, plan = golden_plan()
-    (tmp_path / "golden.psz").write_bytes(GOLDEN)
+    (tmp_path / "golden.psz").write_bytes(data)
     loaded = coding.load(tmp_path / "golden.psz").state_dict()
     for name, value in plan.state().items():
         assert torch.equal(loaded[name], value.reshape(loaded[name].shape)), name
-    assert unpack(psz.encode(network, plan, 23), "").payload == unpack(GOLDEN, "").payload
+    assert_as_before("random", psz.encode(network, plan, 23))
 
 
 @pytest.mark.parametrize("pick", ["nearest", "sample"])
