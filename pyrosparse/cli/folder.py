@@ -35,6 +35,7 @@ def inspect(run: Run, json: Json = False) -> None:
 
 def prune(
     run: Run,
+    *,
     threshold: Annotated[
         float | None,
         typer.Option(help="Largest log alpha that is kept; chosen on validation data when left out."),
@@ -43,6 +44,10 @@ def prune(
     rate_weight: Annotated[
         str | None,
         typer.Option(help="What length counts against error in the file's integers, such as 0.06; or auto."),
+    ] = None,
+    codebook: Annotated[
+        int | None,
+        typer.Option(help="Centres of k-means that the file's weights take, layer by layer; 0: steps again."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be cut and write nothing.")] = False,
 ) -> None:
@@ -71,7 +76,9 @@ def prune(
     from pyrosparse.cli.show import show_metrics
 
     with resumable(run):
-        metrics = pipeline.prune_again(run, threshold=threshold, budget=budget, rate_weight=weight, say=say)
+        metrics = pipeline.prune_again(
+            run, threshold=threshold, budget=budget, rate_weight=weight, codebook=codebook, say=say
+        )
     show_metrics(metrics, run, layers=True)
 
 

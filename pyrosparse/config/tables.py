@@ -200,12 +200,14 @@ class Baselines(Table):
 class File(Table):
     """``[file]``: quantisation step c·σ; without ``c`` chosen on validation data within ``tolerance``.
 
-    ``rate_weight`` is what a nat of the file counts against a nat of error; ``"auto"``: chosen like ``c``.
+    ``rate_weight`` is what a nat of the file counts against a nat of error; ``"auto"``: chosen like ``c``. With
+    ``codebook`` each weight takes one of so many centres of its layer instead of a multiple of a step.
     """
 
     c: PositiveFloat | None = None
     rate_weight: NonNegativeFloat | Literal["auto"] = 0.0
     tolerance: Share = 0.002
+    codebook: Annotated[int, Field(ge=1, le=4096)] | None = None
 
 
 class Export(Table):
@@ -254,6 +256,14 @@ class Config(Table):
         if given and not self.has_posterior:
             tables = ", ".join(f"[{name}]" for name in given)
             raise ValueError(f"reconstruct.position = 'instead' leaves no posterior: take {tables} out")
+        return self
+
+    @model_validator(mode="after")
+    def _centres_or_steps(self) -> Config:
+        if self.file.codebook is not None and (self.quantise.epochs or not self.has_posterior):
+            raise ValueError(
+                "file.codebook needs a posterior, and no [quantise], which trains for steps: leave one out"
+            )
         return self
 
     def to_dict(self) -> dict[str, Any]:

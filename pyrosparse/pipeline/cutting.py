@@ -148,15 +148,15 @@ class Cutting:
         if not run.config.has_posterior or run.folder.finished("curve"):
             return
         written = run.folder.stage("file")
-        c, rate_weight = written.get("c"), written.get("rate_weight") or 0.0
+        c, rate_weight, codebook = written.get("c"), written.get("rate_weight") or 0.0, run.config.file.codebook
         chosen = float(run.folder.metrics["threshold"])
         points = []
         for threshold in sorted({*run.config.prune.curve, chosen}):
             with warnings.catch_warnings(record=True) as caught, tempfile.TemporaryDirectory() as place:
                 warnings.simplefilter("always", PyrosparseWarning)
                 pruned = self._cut(threshold=threshold)
-                info = coding.save(Path(place) / "point.psz", pruned, c=c, rate_weight=rate_weight)
-                network = in_file(pruned, c, rate_weight)
+                info = coding.save(Path(place) / "point.psz", pruned, c=c, rate_weight=rate_weight, codebook=codebook)
+                network = in_file(pruned, c, rate_weight, codebook)
             points.append(
                 {
                     "threshold": threshold,

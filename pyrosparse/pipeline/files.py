@@ -42,7 +42,7 @@ class Files:
         network = self.reloaded()
         agree(
             "file",
-            outputs(in_file(small, info.c, info.rate_weight), run.data.x_val),
+            outputs(in_file(small, info.c, info.rate_weight, run.config.file.codebook), run.data.x_val),
             outputs(network, run.data.x_val),
             path,
         )
@@ -60,7 +60,8 @@ class Files:
         rate = None if table.rate_weight == "auto" else table.rate_weight
         trained = run.folder.stage("quantise").get("c")
         options: dict[str, Any] = {
-            "val_loader": run.val, "tolerance": table.tolerance, "rate_weight": rate, "budget": budget
+            "val_loader": run.val, "tolerance": table.tolerance, "rate_weight": rate, "budget": budget,
+            "codebook": table.codebook,
         }  # fmt: skip
         try:
             info = coding.save(path, small, c=table.c if trained is None else trained, **options)
@@ -113,7 +114,7 @@ class Files:
         x, y = run.data.x_test, run.data.y_test
         small = self.cutting.small
         written = run.folder.stage("file")
-        memory = outputs(in_file(small, written.get("c"), written.get("rate_weight")), x)
+        memory = outputs(in_file(small, written.get("c"), written.get("rate_weight"), run.config.file.codebook), x)
         logits = {"dense": outputs(self.fitting.dense, x), "file": outputs(self.reloaded(), x)}
         agreement = {"file": agree("file", memory, logits["file"], run.folder / "network.psz")}
         made: dict[str, Callable[[], nn.Module | None]] = {

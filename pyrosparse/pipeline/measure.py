@@ -88,9 +88,13 @@ def mean_network(model: SparseModel, guide: AutoSparse) -> nn.Module:
     return network
 
 
-def in_file(pruned: Pruned, c: float | None, rate_weight: float | None = None) -> nn.Module:
+def in_file(
+    pruned: Pruned, c: float | None, rate_weight: float | None = None, codebook: int | None = None
+) -> nn.Module:
     """The network in memory that a file at precision ``c`` must agree with."""
-    return pruned.network if c is None else quantise(pruned, c, rate_weight=rate_weight or 0.0).network
+    if c is None:
+        return pruned.network
+    return quantise(pruned, c, rate_weight=rate_weight or 0.0, codebook=codebook).network
 
 
 def scores(error: float) -> dict[str, Any]:

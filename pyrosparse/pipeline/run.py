@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ def prune_again(
     threshold: float | None = None,
     budget: str | None = None,
     rate_weight: float | str | None = None,
+    codebook: int | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Cut the network of a finished fit again, and write everything that follows from it anew.
@@ -87,11 +88,13 @@ def prune_again(
     :param threshold: largest log α that is kept; with neither, chosen on validation data.
     :param budget: largest file, such as ``"20kB"``.
     :param rate_weight: as ``file.rate_weight`` in the settings; None leaves it as it was.
+    :param codebook: as ``file.codebook`` in the settings; None leaves it as it was, 0 takes it out.
     :returns: the metrics.
     :raises DataError: when the folder holds no finished fit.
     """
     folder = _fitted(run_dir)
-    config = _with_goal(settings(folder), threshold, budget, rate_weight)
+    of_file = {"rate_weight": rate_weight, "codebook": codebook}
+    config = _with_goal(settings(folder), threshold, budget, {k: v for k, v in of_file.items() if v is not None})
     context = Context(config, folder, say)
     cutting = Cutting(context, Fitting(context))
     _ = cutting.plan  # a budget that cannot be met leaves the folder as it was
@@ -144,13 +147,14 @@ def _fitted(run_dir: str | Path) -> RunFolder:
 
 
 def _with_goal(
-    config: Config, threshold: float | None, budget: str | None, rate_weight: float | str | None = None
+    config: Config, threshold: float | None, budget: str | None, of_file: Mapping[str, float | str] | None = None
 ) -> Config:
     table = config.to_dict()
     table["prune"].pop("budget", None)
     table["prune"]["threshold"] = "auto" if threshold is None else float(threshold)
     if budget is not None:
         table["prune"]["budget"] = budget
-    if rate_weight is not None:
-        table["file"]["rate_weight"] = rate_weight
+    table["file"] |= of_file or {}
+    if not table["file"].get("codebook", 1):
+        del table["file"]["codebook"]
     return parse(table, file="--budget" if budget is not None else "--threshold")

@@ -143,7 +143,7 @@ def test_no_file_is_larger_than_its_budget(
     assert "file (.psz)" in out
 
 
-@pytest.mark.parametrize("budget", ["1", "60B", "0.05kB"])
+@pytest.mark.parametrize("budget", ["1", "40B", "0.03kB"])
 def test_a_budget_out_of_reach_says_why(
     capsys: pytest.CaptureFixture[str], run_dir: Path, tmp_path: Path, budget: str
 ) -> None:
@@ -153,6 +153,16 @@ def test_a_budget_out_of_reach_says_why(
     assert code == 1
     assert "the smallest has" in err
     assert (folder / "network.psz").read_bytes() == before
+
+
+def test_a_codebook_is_an_option(capsys: pytest.CaptureFixture[str], run_dir: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    code, _, err = call(capsys, "prune", folder, "--codebook", "64")
+    assert code == 0, err
+    assert "codebook = 64" in (folder / "config.toml").read_text()
+    code, _, err = call(capsys, "prune", folder, "--codebook", "5000")
+    assert code == 2
+    assert "codebook" in err
 
 
 def test_a_rate_weight_is_a_number(capsys: pytest.CaptureFixture[str], run_dir: Path) -> None:

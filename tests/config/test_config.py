@@ -198,3 +198,11 @@ def test_whatever_is_written_is_read_back(table: dict[str, Any]) -> None:
 
 def test_nones_are_left_out() -> None:
     assert tomllib.loads(dumps({"a": None, "b": {"c": None, "d": 1}})) == {"b": {"d": 1}}
+
+
+def test_a_codebook_goes_with_a_posterior_and_without_steps() -> None:
+    assert parse({"file": {"codebook": 16}}, file="run.toml").file.codebook == 16
+    with pytest.raises(ConfigError, match="codebook"):
+        parse({"file": {"codebook": 0}}, file="run.toml")
+    with pytest.raises(ConfigError, match="file.codebook needs a posterior"):
+        parse({"file": {"codebook": 16}, "quantise": {"epochs": 2}}, file="run.toml")

@@ -100,6 +100,18 @@ def test_length_may_be_weighed_within_a_budget(run_dir: Path) -> None:
     assert found["agreement"]["file"] < 1e-5
 
 
+def test_weights_may_take_centres_and_steps_again(run_dir: Path) -> None:
+    found = pipeline.prune_again(run_dir, codebook=64)
+    codecs = {row["name"]: row["codec"] for row in found["file"]["layers"]}
+    assert {codec for name, codec in codecs.items() if name.endswith("weight")} == {"k"}
+    assert found["agreement"]["file"] < 1e-5
+    for name, value in ps.load(run_dir / "network.psz").named_parameters():
+        if name.endswith("weight"):
+            assert len(value[value != 0].unique()) <= 64
+    again = pipeline.prune_again(run_dir, codebook=0)
+    assert "k" not in {row["codec"] for row in again["file"]["layers"]}
+
+
 def test_prune_needs_a_finished_fit(run_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not the folder of a run"):
         pipeline.prune_again(tmp_path)
