@@ -60,6 +60,13 @@ def add_noise(mean: Tensor, variance: Tensor) -> Tensor:
     return _Noise.apply(mean, variance)
 
 
+def squared(x: Tensor) -> Tensor:
+    """``x * x``, lying in memory as ``x`` does also where it has one channel, which may count as first or last."""
+    square = x * x
+    one_channel = x.dim() == 4 and x.shape[1] == 1 and x.stride(1) == 1 and square.stride(1) != 1
+    return square.as_strided(x.shape, x.stride()) if one_channel else square
+
+
 class Undrawn(torch.Tensor):
     r"""A weight :math:`w \sim N(\mu, \sigma^2)` that a linear operation turns into a draw of its *output*.
 
@@ -144,7 +151,7 @@ class Undrawn(torch.Tensor):
         if moments is None:
             return None
         mean, variance = moments
-        return func(x, mean, None, *args, **kwargs), func(x * x, variance, None, *args, **kwargs)
+        return func(x, mean, None, *args, **kwargs), func(squared(x), variance, None, *args, **kwargs)
 
     def noisy(self, mean: Tensor, *spread: Tensor) -> Tensor:
         """Draw outputs of these moments."""
@@ -233,7 +240,7 @@ def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[s
     else:
         mu, sigma2 = lazy
         mean = func(x, mu, bias_mean, *others, **rest)
-        variance = func(x * x, sigma2, bias_variance, *others, **rest)
+        variance = func(squared(x), sigma2, bias_variance, *others, **rest)
     return add_noise(mean, variance)
 
 
