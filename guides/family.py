@@ -25,7 +25,7 @@ DEFAULT_THRESHOLD = 3.0
 class Family(nn.Module, ABC):
     """Posterior of one weight: it owns the parameters and answers the questions that the rest asks.
 
-    The questions are :meth:`distribution`, :meth:`relevance`, :meth:`keep`, :meth:`presence`, :meth:`mean`,
+    The questions are :meth:`distribution`, :meth:`relevance`, :meth:`keep`, :meth:`gates`, :meth:`left`, :meth:`mean`,
     :meth:`std`, :meth:`draws`, :meth:`kl`, for live shrinking :meth:`weight_tensors`, and which sample sites the
     family has (:attr:`sites`, :meth:`hidden`). Summaries, pruning, coding and reports ask nothing else, so a new
     method is one distribution, one prior and one family.
@@ -103,9 +103,18 @@ class Family(nn.Module, ABC):
         mean = self.mean()
         return mean * over_parts(mask, mean)
 
+    def gates(self) -> Tensor:
+        """Probability that each gate in front of the weights is open, broadcasting with them; 1 without gates."""
+        return torch.ones([1] * self.relevance().dim())
+
+    def left(self, threshold: float = DEFAULT_THRESHOLD) -> Tensor:
+        """Which weights are there as long as their gates are open. Boolean, shape of the weights."""
+        return self.keep(threshold)
+
     def presence(self, threshold: float = DEFAULT_THRESHOLD) -> Tensor:
-        """Probability that a weight is not 0; broadcasts to the weight. Here 1 where it is kept, else 0."""
-        return self.keep(threshold).to(torch.get_default_dtype())
+        """Probability that a weight is not 0, shape of the weights: :meth:`gates` times :meth:`left`."""
+        left = self.left(threshold)
+        return self.gates().to(left.device) * left
 
     def draws(self, count: int, at: Tensor) -> Tensor:
         """Draw chosen weights from their posterior, shape ``(count, len(at))``, of complex ones pairs.

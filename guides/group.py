@@ -124,12 +124,14 @@ class GroupFamily(Family):
             nats = nats.sum([i for i in range(nats.dim()) if i != self.axis], keepdim=True)
         return (nats / INFORMATION).log() - DEFAULT_THRESHOLD
 
-    def presence(self, threshold: float = DEFAULT_THRESHOLD) -> Tensor:  # noqa: D102
+    def gates(self) -> Tensor:  # noqa: D102
+        return self.scale.open().detach() if isinstance(self.scale, Gate) else super().gates()
+
+    def left(self, threshold: float = DEFAULT_THRESHOLD) -> Tensor:  # noqa: D102
         if not isinstance(self.scale, Gate):
-            return super().presence(threshold)
+            return super().left(threshold)
         of_weight = self.weights.relevance()
-        left = of_weight >= -threshold if self.decides else of_weight > -torch.inf
-        return self.scale.open().detach() * left
+        return of_weight >= -threshold if self.decides else of_weight > -torch.inf
 
     def mean(self) -> Tensor:  # noqa: D102
         mean = self.weights.mean()

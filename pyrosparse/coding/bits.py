@@ -17,7 +17,7 @@ class LayerBits:
 
     :param site: name of the weight.
     :param weights: weights of the smaller layer, zeros included.
-    :param each: bits of every weight; 32 where there is no posterior deviation.
+    :param each: bits of every weight; 32, those of a float, where there is no posterior deviation or one of no use.
     """
 
     site: str
@@ -47,6 +47,6 @@ def precision_bits(pruned: Pruned, *, c: float = 1.0) -> list[LayerBits]:
     for site in pruned.masks:
         weight = state[site]
         levels = round(float(weight.abs().max()) / steps[site]) if site in steps else None
-        each = 32 if levels is None else max(1, math.ceil(math.log2(2 * levels + 1)))
+        each = 32 if levels is None else min(32, max(1, math.ceil(math.log2(2 * levels + 1))))
         found.append(LayerBits(site, weight.numel(), each))
     return found

@@ -217,8 +217,8 @@ def _step(name: str, value: Tensor, sigma: Tensor, c: float) -> float:
     kept = sigma[sigma != 0].to(torch.float64)
     if not torch.isfinite(kept).all() or (kept < 0).any():
         raise NetworkError(f"sigma of {name} holds NaN, Inf or negative numbers")
-    if kept.numel() == 0:
-        return 1.0
+    if kept.numel() == 0:  # nothing is left; or there are weights of which the posterior says no precision at all
+        return round_step(SMALLEST_STEP) if bool(value.any()) else 1.0
     step = round_step(max(c * float(np.median(kept.numpy())), SMALLEST_STEP))
     if step > LARGEST_STEP:
         raise NetworkError(f"sigma of {name} is too large: steps of {step:.2g} do not fit into the file")

@@ -58,7 +58,8 @@ class Weights:
         if np.abs(weights / self.step).max(initial=0) > LARGEST_LEVEL:
             warnings.warn(
                 f"{self.name}: weights are more than {LARGEST_LEVEL} times larger than the step {self.step:.2g}; they "
-                "are stored without rounding. A standard deviation this small says that the fit has not converged.",
+                "are stored without rounding. A standard deviation this small says that the fit has not converged, or "
+                "that the weights are points, of which only gates (L0) that are not surely open make it larger.",
                 PyrosparseWarning,
                 stacklevel=4,
             )

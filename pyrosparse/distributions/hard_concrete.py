@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -115,13 +116,20 @@ class HardConcrete(TorchDistribution):
     @property
     def mean(self) -> Tensor:
         r""":math:`\int_0^1 P(z > t)\,dt`, by Gauss–Legendre quadrature."""
-        return self._integral(torch.ones_like)
+        return self._kept(self._integral(self._above))
 
     @property
     def variance(self) -> Tensor:
-        r""":math:`\int_0^1 2t P(z > t)\,dt - (E z)^2`, by the same quadrature."""
-        # of a gate that is all but decided, rounding would leave less than 0
-        return (self._integral(lambda t: 2.0 * t) - self.mean.square()).clamp_min(0.0)
+        r""":math:`\int_0^1 2t P(z > t)\,dt - (E z)^2`, by the same quadrature; that of 1 − z for gates mostly open."""
+        # the smaller of z and 1 − z: of a gate that is all but open, rounding would leave nothing of 1 − 1
+        opening = self.log_alpha > 0.0
+        first = torch.where(opening, self._integral(self._below), self._integral(self._above))
+        second = torch.where(
+            opening,
+            self._integral(lambda t: 2.0 * (1.0 - t) * self._below(t)),
+            self._integral(lambda t: 2.0 * t * self._above(t)),
+        )
+        return self._kept((second - first.square()).clamp_min(0.0))
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draw; the gradient passes where the gate is neither 0 nor 1."""
@@ -157,14 +165,21 @@ class HardConcrete(TorchDistribution):
 
     def _below(self, t: Tensor) -> Tensor:
         """P(z ≤ t) for 0 ≤ t < 1."""
-        s = ((t - GAMMA) / (ZETA - GAMMA)).clamp(max=1.0 - 1e-7)
-        return torch.sigmoid(BETA * torch.logit(s) - self.log_alpha)
+        return torch.sigmoid(self._log_odds(t))
 
-    def _integral(self, weight: Any) -> Tensor:
+    def _above(self, t: Tensor) -> Tensor:
+        """P(z > t) for 0 ≤ t < 1."""
+        return torch.sigmoid(-self._log_odds(t))
+
+    def _log_odds(self, t: Tensor) -> Tensor:
+        s = ((t - GAMMA) / (ZETA - GAMMA)).clamp(max=1.0 - 1e-7)
+        return BETA * torch.logit(s) - self.log_alpha
+
+    def _integral(self, of: Callable[[Tensor], Tensor]) -> Tensor:
+        """Integrate over t from 0 to 1."""
         nodes, weights = (torch.as_tensor(a).to(self.log_alpha) for a in _QUADRATURE)
         column = [-1, *[1] * self.log_alpha.dim()]
-        t, w = nodes.reshape(column), weights.reshape(column)
-        return self._kept((w * weight(t) * (1.0 - self._below(t))).sum(0))
+        return (weights.reshape(column) * of(nodes.reshape(column))).sum(0)
 
     def _kept(self, x: Tensor) -> Tensor:
         return x if self.keep is None else torch.where(self.keep, x, 0.0)

@@ -92,10 +92,11 @@ def expected_cost(
 ) -> Cost:
     r"""Expected weights and operations under the posterior.
 
-    With P the probability that a weight is there (of its gate, or 1 where it is kept), a layer costs
-    :math:`n(2\sum P - U)` operations (+ nU with a bias) at n positions, where U is the expected number of units that
-    read anything: for gates of inputs :math:`(2\sum_j P_j - 1)\,\mathrm{out}`, for gates of filters
-    :math:`\sum_f P_f\,HW\,(2k^2C - 1)` (Louizos, Welling & Kingma, 2018, appendix).
+    With P the probability that a weight is there (its gate is open, and no mask has removed it; without gates, 1 where
+    it is kept), a layer costs :math:`n(2\sum P - U)` operations (+ nU with a bias) at n positions, where U is the
+    expected number of units that read anything. Weights behind one gate come and go together: for gates of filters that
+    is :math:`\sum_f P_f\,HW\,(2k^2C - 1)`, and for gates of inputs :math:`(2\sum_j P_j - 1)\,\mathrm{out}` as
+    long as one of them is all but surely open (Louizos, Welling & Kingma, 2018, appendix).
 
     :param families: posterior of each site.
     :param sites: the sites, by name.
@@ -106,12 +107,14 @@ def expected_cost(
     weights = flops = torch.zeros((), dtype=torch.float64)
     for name, family in families.items():
         site = sites[name]
-        shape = family.relevance().shape
-        p = family.presence(threshold).to(torch.float64).cpu()
-        there = p.expand(shape).sum()
-        others = [i for i in range(p.dim()) if i != site.out_axis]
-        # a unit is there unless everything it reads is gone; one gate for the whole unit counts once
-        units = (1.0 - _prod(1.0 - p, others)).expand([n if i == site.out_axis else 1 for i, n in enumerate(shape)])
+        gates = family.gates().to(torch.float64).cpu()
+        left = family.left(threshold).cpu()
+        there = (gates * left).sum()
+        others = [i for i in range(left.dim()) if i != site.out_axis]
+        # a unit is there unless all that it reads is gone; what stands behind one gate counts once
+        behind = [i for i in others if gates.shape[i] == 1]
+        reads = left.any(dim=behind, keepdim=True) if behind else left
+        units = 1.0 - _prod(1.0 - gates * reads, others)
         n, expected_units = positions[site.layer], units.sum()
         weights = weights + site.parts * there
         products = 2.0 * site.parts * there

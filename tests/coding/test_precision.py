@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+import pyrosparse as ps
+from pyrosparse.coding import precision_bits
 from pyrosparse.coding.precision import make_plan, quantise
 from pyrosparse.coding.steps import round_step
 from pyrosparse.errors import NetworkError, PyrosparseWarning
@@ -107,6 +109,21 @@ def test_a_posterior_that_is_far_too_narrow_is_said() -> None:
     with pytest.warns(PyrosparseWarning, match=r"fc1\.weight"):
         plan = make_plan(pruned.network, sigma, 1.0)
     assert torch.equal(plan.state()["fc1.weight"], pruned.network.get_parameter("fc1.weight"))
+
+
+def test_weights_without_any_deviation_are_not_rounded_to_zero() -> None:
+    """Points behind gates that are surely open: the posterior says no precision, so they are sent as they are."""
+    torch.manual_seed(0)
+    model = ps.SparseModel(nn.Linear(4, 3), ps.priors.L0(), ps.likelihoods.Categorical(num_data=10))
+    guide = ps.guides.AutoSparse(model)
+    with torch.no_grad():
+        guide.families["weight"].scale.log_alpha.fill_(200.0)  # type: ignore[union-attr, operator]
+    small = ps.prune(model, guide, example=torch.zeros(1, 4))
+    assert not small.sigma["weight"].any()
+    with pytest.warns(PyrosparseWarning, match="weight: .* stored without rounding.*points"):
+        again = quantise(small, 0.5)
+    assert torch.equal(again.network.weight, small.network.weight)
+    assert precision_bits(small)[0].each == 32
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0])

@@ -112,6 +112,22 @@ def test_the_gate_at_test_time() -> None:
     assert float(HardConcrete(torch.tensor([border - 1e-3])).gate) < 1
 
 
+@pytest.mark.parametrize("log_alpha", [-30.0, -18.0, 18.0, 30.0])
+def test_variances_of_decided_gates_in_single_precision(log_alpha: float) -> None:
+    """A hundred millionth of 1 and less: the difference of two numbers near 1 would be 0."""
+
+    def below(t: float) -> float:
+        return float(special.expit(-log_alpha + 2 / 3 * special.logit((t + 0.1) / 1.2)))
+
+    first = integrate.quad(below, 0, 1, epsabs=0)[0]
+    second = integrate.quad(lambda t: 2 * (1 - t) * below(t), 0, 1, epsabs=0)[0]
+    if log_alpha < 0:
+        first = integrate.quad(survival, 0, 1, args=(log_alpha,), epsabs=0)[0]
+        second = integrate.quad(lambda t: 2 * t * survival(t, log_alpha), 0, 1, epsabs=0)[0]
+    q = HardConcrete(torch.tensor([log_alpha]))
+    assert float(q.variance) == pytest.approx(second - first**2, rel=1e-5)
+
+
 def test_variances_are_never_negative() -> None:
     """A standard deviation is taken of them: in single precision too, however decided the gate."""
     la = torch.linspace(-40, 40, 4001)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
 import pyrosparse as ps
 from pyrosparse import guides, models, priors
+from pyrosparse.distributions import HardConcrete
 from pyrosparse.likelihoods import Categorical
 from pyrosparse.posterior.cost import count_flops, expected_cost, output_positions
 
@@ -65,6 +68,42 @@ def test_expected_operations_are_those_of_drawn_gates(groups: str) -> None:
     for expected, drawn in ((cost.weights, weights), (cost.flops, flops)):
         values = torch.tensor(drawn)
         assert abs(float(values.mean()) - expected) < 5 * float(values.std()) / len(drawn) ** 0.5
+
+
+@pytest.mark.parametrize("groups", ["input", "output", "weight"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_expected_operations_are_those_of_every_case(groups: str, masked: bool) -> None:
+    """All open and shut gates of a small layer, each with its probability; with and without a mask of weights."""
+    torch.manual_seed(0)
+    model = ps.SparseModel(nn.Conv1d(2, 2, 2, bias=False), priors.L0(groups=groups), Categorical(num_data=10))
+    guide = guides.AutoSparse(model)
+    family = guide.families["weight"]
+    nn.init.normal_(family.scale.log_alpha, -1.5, 1.0)  # type: ignore[union-attr, arg-type]
+    left = torch.ones(2, 2, 2, dtype=torch.bool)
+    if masked:
+        left[0, 1, 0] = left[1, 0] = False
+        family.freeze(left)
+    p = HardConcrete(family.scale.log_alpha.detach()).presence.double()  # type: ignore[union-attr, arg-type]
+    weights = flops = 0.0
+    for case in itertools.product([False, True], repeat=p.numel()):
+        there = torch.tensor(case).reshape(p.shape)
+        probability = float(torch.where(there, p, 1 - p).prod())
+        mask = there & left
+        weights += probability * int(mask.sum())
+        flops += probability * 3 * (2 * int(mask.sum()) - int(mask.flatten(1).any(1).sum()))
+    cost = expected_cost(guide.families, model.sites, {"": 3}, biases={"": False})
+    assert (cost.weights, cost.flops) == (pytest.approx(weights, rel=1e-5), pytest.approx(flops, rel=1e-5))
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_operations_behind_gates_of_filters_are_those_of_the_paper(biased: bool) -> None:
+    """Σ P_f · H·W · (2k²C − 1), and H·W · Σ P_f more with a bias."""
+    model, guide = gated("output")
+    p = HardConcrete(guide.families["0.weight"].scale.log_alpha.detach()).presence  # type: ignore[union-attr, arg-type]
+    cost = expected_cost(
+        {"0.weight": guide.families["0.weight"]}, model.sites, {"0": 4}, biases={"0": biased, "3": False}
+    )
+    assert cost.flops == pytest.approx(float(p.sum()) * 4 * (2 * 9 * 2 - (0 if biased else 1)), rel=1e-5)
 
 
 def test_without_gates_a_weight_is_there_or_not() -> None:
