@@ -63,7 +63,8 @@ class GroupFamily(Family):
     @property
     def statistic(self) -> str:  # type: ignore[override]
         """What the relevance is the negative of."""
-        return self.scale.statistic if self.criterion is Criterion.SCALE else "−log information"
+        of_group = self.scale.statistic if self.criterion is Criterion.SCALE else "3 − log(nats/2)"
+        return f"max({of_group}, {self.weights.statistic})" if self.decides else of_group
 
     @property
     def max_std(self) -> float | None:

@@ -238,7 +238,7 @@ class Gate(Scale):
     :math:`\sigma(\log\alpha)(\zeta-\gamma)+\gamma \ge 0`, the gate at test time.
     """
 
-    statistic = "−log α of the gate"
+    statistic = "3 − log 11α"
 
     def __init__(self, site: str, prior: L0, start: Tensor, weights: Family | None = None) -> None:
         super().__init__(site, prior)

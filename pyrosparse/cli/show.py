@@ -59,7 +59,7 @@ def show_metrics(metrics: Mapping[str, Any], folder: Path, *, layers: bool = Fal
 
 
 _STAGES = ("stage", "validation", "test", "parameters", "not zero", "bytes", "smaller", "seconds")
-_LENGTHS = ("site", "KL", "order-0 entropy", "in the file")
+_LENGTHS = ("site", "KL", "at its precision", "order-0 entropy", "in the file")
 _LAYERS = ("site", "shape", "small", "kept", "density", "units")
 
 
@@ -90,14 +90,16 @@ def _layer(row: Mapping[str, Any]) -> list[str]:
 
 def _show_lengths(metrics: Mapping[str, Any]) -> None:
     """What the posterior says the weights are worth, beside what is stored."""
-    from pyrosparse.coding.lengths import lengths
+    from pyrosparse.coding.lengths import lengths, total
 
     found = lengths(metrics.get("summary"), metrics.get("file"))
     if not found:
         return
-    rows = [(row.site, row.kl, row.entropy, row.stored) for row in found]
-    rows.append(("all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])))
-    _print("Weights in bits", _LENGTHS, [[str(site), *(f"{n:,.0f}" for n in numbers)] for site, *numbers in rows])
+    rows = [
+        [row.site, *("" if n is None else f"{n:,.0f}" for n in (row.kl, row.precision, row.entropy, row.stored))]
+        for row in [*found, total(found)]
+    ]
+    _print("Weights in bits", _LENGTHS, rows)
 
 
 def _percent(value: float | None) -> str:

@@ -47,6 +47,12 @@ class Files:
             path,
         )
         described = info.to_dict() | {"path": path.name}
+        if info.c is not None and small.sigma:
+            bits = {layer.site: layer.bits for layer in coding.precision_bits(small, c=info.c)}
+            described["layers"] = [
+                layer | {"precision_bits": bits[layer["name"]]} if layer["name"] in bits else layer
+                for layer in described["layers"]
+            ]
         record = {"bytes": info.bytes, "c": info.c, "rate_weight": info.rate_weight}
         run.finish("file", network, clock(), record=record, file=described)
 

@@ -61,7 +61,7 @@ def to_arviz(
     Where the weights of a site share scales, these are variables of ``posterior`` and ``prior`` too: the scales z as
     ``fc1.scale``, with the dimension ``fc1.scale_group`` labelled by original indices, and what they are made of
     (``fc1.scale.layer`` and ``fc1.scale.group`` for the horseshoe). ``az.plot_forest(data, var_names=["fc1.scale"])``
-    shows which groups live.
+    shows which groups live. A draw of the scales belongs to the same draw of the weights.
 
     The draws of a site depend on ``seed`` and its name alone, not on which other sites are asked for.
 
@@ -97,10 +97,12 @@ def to_arviz(
         if prior:
             groups["prior"].append(weights.dataset(weights.prior_draws(draws, seed)))
         if scales.has_scales(posterior):
-            with _seeded(posterior.site, seed):
+            with _seeded(posterior.site, seed):  # as the weights, whose scales these are
                 groups["posterior"].append(scales.scale_dataset(posterior, scales.posterior_draws(posterior, draws)))
-                if prior:
-                    groups["prior"].append(scales.scale_dataset(posterior, scales.prior_draws(posterior, draws)))
+            if prior:
+                with _seeded(posterior.site, seed):
+                    drawn = scales.prior_draws(posterior, draws, weights=True)
+                    groups["prior"].append(scales.scale_dataset(posterior, drawn))
     attributes = _attributes(draws=draws, seed=seed, threshold=threshold)
     datasets = {name: xr.merge(parts, join="exact") for name, parts in groups.items() if parts}
     for name, dataset in datasets.items():

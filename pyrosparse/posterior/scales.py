@@ -30,25 +30,37 @@ def has_scales(posterior: Posterior) -> bool:
 
 @torch.no_grad()
 def posterior_draws(posterior: Posterior, draws: int) -> Draws:
-    """Draws at each site of the scales, and of the scales z themselves; the first axis is the draw."""
+    """Draws at each site of the scales, and of the scales z themselves; the first axis is the draw.
+
+    After the same seed they are those that :meth:`GroupFamily.draws` multiplies its weights by.
+    """
     scale = _family(posterior).scale
     drawn = {name: q.sample((draws,)) for name, q in scale.posteriors().items()}
     return _arrays(drawn | {scale.site: scale.compose(drawn)})
 
 
 @torch.no_grad()
-def prior_draws(posterior: Posterior, draws: int) -> Draws:
-    """The same from the prior, for the groups that are left."""
+def prior_draws(posterior: Posterior, draws: int, *, weights: bool = False) -> Draws:
+    """The same from the prior, for the groups that are left.
+
+    :param posterior: of a site with scales.
+    :param draws: how many.
+    :param weights: whether the weights behind them are drawn in between, and let go: after the same seed the scales are
+        then those of the weights' own draws.
+    """
     family = _family(posterior)
-    prior, scale = family.prior, family.scale
+    prior, scale, axis = family.prior, family.scale, family.axis
     assert isinstance(prior, GroupPrior)
-    shape = family.distribution().event_shape
+    assert axis is not None
     rows: dict[str, list[Tensor]] = {}
     for _ in range(draws):
-        trace = poutine.trace(prior.scale).get_trace(scale.site, shape)
-        drawn: dict[str, Any] = {n: node["value"] for n, node in trace.nodes.items() if node["type"] == "sample"}
+        statement, name = (prior.sample, posterior.site) if weights else (prior.scale, scale.site)
+        trace = poutine.trace(statement).get_trace(name, posterior.shape)
+        drawn: dict[str, Any] = {name: trace.nodes[name]["value"] for name in scale.posteriors()}
         for name, value in (drawn | {scale.site: scale.compose(drawn)}).items():
-            rows.setdefault(name, []).append(value)
+            of_layer = name == f"{scale.site}.layer"
+            left = value if of_layer or posterior.index is None else value[posterior.index[axis].to(value.device)]
+            rows.setdefault(name, []).append(left)
     return _arrays({name: torch.stack(values) for name, values in rows.items()})
 
 

@@ -24,10 +24,13 @@ class SiteSummary:
     :param shape: its original shape.
     :param kept: weights that a threshold keeps; a complex one counts as two numbers.
     :param total: weights of the original, counted likewise.
-    :param log_alpha_low: 5 % quantile of log α over the weights that are left; NaN when none is (None in JSON).
-    :param log_alpha_median: median of log α.
-    :param log_alpha_high: 95 % quantile of log α.
+    :param log_alpha_low: 5 % quantile of log α, or of the ``statistic`` that stands for it, over the weights that are
+        left; NaN when none is (None in JSON).
+    :param log_alpha_median: median of it.
+    :param log_alpha_high: 95 % quantile of it.
     :param kl_bits: KL divergence from the prior in bits.
+    :param statistic: what is compared with the threshold: log α, or for scales of groups −log of their mode, the log α
+        of their gates or the information, see :class:`~pyrosparse.guides.Criterion`.
     """
 
     site: str
@@ -38,6 +41,7 @@ class SiteSummary:
     log_alpha_median: float
     log_alpha_high: float
     kl_bits: float
+    statistic: str = "log α"
 
     @property
     def density(self) -> float:
@@ -78,12 +82,15 @@ class Summary:
         }
 
     def __str__(self) -> str:
+        statistics = list(dict.fromkeys(row.statistic for row in self.rows))
+        mixed = len(statistics) > 1
         cells = [
             (
                 row.site,
                 "×".join(map(str, row.shape)),
                 f"{row.kept:,} / {row.total:,}",
                 f"{100 * row.density:.2f} %",
+                *([row.statistic] if mixed else []),
                 f"{row.log_alpha_low:.1f}",
                 f"{row.log_alpha_median:.1f}",
                 f"{row.log_alpha_high:.1f}",
@@ -92,9 +99,12 @@ class Summary:
             for row in self.rows
         ]
         density = f"{100 * self.kept / self.total:.2f} %"
-        cells.append(("all", "", f"{self.kept:,} / {self.total:,}", density, "", "", "", f"{self.kl_bits:,.0f}"))
-        header = ("site", "shape", "kept", "density", "log α 5 %", "median", "95 %", "KL bits")
-        return table(header, cells) + f"\nkept: log α ≤ {self.threshold:.3g}"
+        empty = [""] * (4 if mixed else 3)
+        cells.append(("all", "", f"{self.kept:,} / {self.total:,}", density, *empty, f"{self.kl_bits:,.0f}"))
+        low = ["statistic", "5 %"] if mixed else [f"{statistics[0]} 5 %"]
+        header = ("site", "shape", "kept", "density", *low, "median", "95 %", "KL bits")
+        what = "statistic" if mixed else statistics[0]
+        return table(header, cells) + f"\nkept: {what} ≤ {self.threshold:.3g}"
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +120,7 @@ def summarize(
     :param model: see :func:`pyrosparse.posterior.read`.
     :param guide: likewise.
     :param args: arguments of a model and guide written by hand.
-    :param threshold: largest log α that is kept.
+    :param threshold: largest log α that is kept, or of the statistic that stands for it.
     """
     found = read(model, guide, *args)
     return Summary(tuple(_row(p, threshold) for p in found.values()), float(threshold))
@@ -133,4 +143,5 @@ def _row(posterior: Posterior, threshold: float) -> SiteSummary:
         median,
         high,
         float(posterior.kl()) / math.log(2.0),
+        posterior.family.statistic,
     )

@@ -32,8 +32,8 @@ def keep_masks(families: Mapping[str, Family], threshold: float, notes: list[str
             mask[torch.unravel_index(relevance.flatten().argmax(), mask.shape)] = True
             if notes is not None:
                 note = (
-                    f"{site}: no weight has log α ≤ {threshold:.3g}; the most relevant one "
-                    f"(log α = {-float(relevance.max()):.3g}) is kept, so that the layer is not empty"
+                    f"{site}: no weight has {family.statistic} ≤ {threshold:.3g}; the most relevant one "
+                    f"({family.statistic} = {-float(relevance.max()):.3g}) is kept, so that the layer is not empty"
                 )
                 notes.append(note)
                 warnings.warn(note, PyrosparseWarning, stacklevel=3)

@@ -72,7 +72,7 @@ def test_inspect(capsys: pytest.CaptureFixture[str], run_dir: Path) -> None:
     code, out, err = call(capsys, "inspect", run_dir)
     assert (code, err) == (0, "")
     assert "fc1.weight" in out and "largest difference from the network in memory" in out
-    assert "Weights in bits" in out and "order-0 entropy" in out
+    assert "Weights in bits" in out and "order-0 entropy" in out and "at its precision" in out
     code, out, err = call(capsys, "inspect", run_dir, "--json")
     assert (code, err) == (0, "")
     assert json.loads(out) == json.loads((run_dir / "metrics.json").read_text())

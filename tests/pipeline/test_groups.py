@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,11 @@ def test_a_horseshoe_over_sparse_weights(tmp_path: Path) -> None:
     assert [row["site"] for row in rows] == ["fc1.scale", "fc2.scale", "fc3.scale"]
     assert all(len(row["median"]) == len(row["groups"]) <= row["total"] for row in rows)
     assert all(row["layer"]["prior"]["median"][0] < row["layer"]["posterior"]["median"][0] for row in rows)
+    written = {row["name"]: row for row in metrics(tmp_path / "run")["file"]["layers"]}
+    for layer in metrics(tmp_path / "run")["layers"]:
+        numbers = math.prod(layer["small_shape"])  # the same bits for each of them
+        bits = written[layer["site"]]["precision_bits"]
+        assert bits % numbers == 0 and 1 <= bits // numbers <= 32
     assert "Which groups live" in render(read_run(tmp_path / "run"))
 
 

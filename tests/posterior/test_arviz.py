@@ -18,6 +18,7 @@ from pyrosparse.errors import ConfigError, NetworkError
 from pyrosparse.posterior import arviz as arviz_module
 from pyrosparse.posterior import read
 from pyrosparse.posterior.arviz import to_arviz
+from pyrosparse.pruning.shrink import cut_to
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
@@ -165,6 +166,29 @@ def test_draws_of_the_prior_leave_the_generator_alone_and_repeat(pair: Pair) -> 
     torch.randn(5)
     again = to_arviz(*pair, draws=3, prior=True)
     assert np.array_equal(first.prior["fc2.weight"].values, again.prior["fc2.weight"].values)
+
+
+@pytest.mark.parametrize("groups", ["input", "output"])
+@pytest.mark.parametrize("cut", [False, True])
+def test_draws_of_weights_and_of_their_scales_belong_together(groups: str, cut: bool) -> None:
+    """Points behind gates: a weight is its gate times the point, and 0 in the prior exactly where the gate is."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    model = ps.SparseModel(network, ps.priors.L0(0.05, groups=groups), ps.likelihoods.Categorical(num_data=100))
+    guide = guides.AutoSparse(model)
+    left = torch.tensor([0, 2, 5, 7]) if cut else torch.arange(8)
+    if cut:
+        model.remember(torch.zeros(1, 6))
+        cut_to(model, guide, {"0": (left, torch.arange(6)), "2": (torch.arange(3), left)})
+    tree = to_arviz(model, guide, draws=200, prior=True)
+    axis = 2 if groups == "input" else 1
+    z = np.expand_dims(tree.posterior["2.scale"].values[0], 3 - axis)
+    points = network[2].weight.detach().numpy()[:, left]
+    np.testing.assert_allclose(tree.posterior["2.weight"].values[0][:, :, left], z * points, rtol=1e-5)
+    z = np.expand_dims(tree.prior["2.scale"].values[0], 3 - axis)
+    w = tree.prior["2.weight"].values[0][:, :, left]
+    assert 0.2 < (z == 0).mean() < 0.8
+    assert np.array_equal(w == 0, np.broadcast_to(z == 0, w.shape))
 
 
 def test_the_class_of_a_guide_is_no_guide(pair: Pair) -> None:

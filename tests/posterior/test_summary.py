@@ -117,6 +117,27 @@ def test_printing_lines_up(pair: tuple[ps.SparseModel, guides.AutoSparse]) -> No
     assert lines[-1] == "kept: log α ≤ 3"
 
 
+def test_the_table_says_which_statistic_decides() -> None:
+    """Each family's own; a column of them where layers differ."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
+    likelihood = ps.likelihoods.Categorical(num_data=10)
+    horseshoe = ps.priors.GroupHorseshoe()
+    alike = ps.SparseModel(network, horseshoe, likelihood)
+    lines = str(ps.summarize(alike, guides.AutoSparse(alike))).splitlines()
+    assert "−log mode 5 %" in lines[0] and lines[-1] == "kept: −log mode ≤ 3"
+    over = ps.priors.GroupHorseshoe(individual=ps.priors.LogUniform())
+    mixed = ps.SparseModel(network, horseshoe, likelihood, priors={"2": ps.priors.L0(), "0": over})
+    guide = guides.AutoSparse(mixed)
+    lines = str(ps.summarize(mixed, guide)).splitlines()
+    assert "statistic" in lines[0] and lines[-1] == "kept: statistic ≤ 3"
+    assert "max(−log mode, log α)" in lines[2] and "3 − log 11α" in lines[3]
+    # what the names say is the number that is compared
+    gates = guide.families["2.weight"].scale.log_alpha.detach()  # type: ignore[union-attr]
+    row = ps.summarize(mixed, guide).rows[1]
+    assert row.log_alpha_high == pytest.approx(float((3 - gates - math.log(11)).max()), abs=1e-5)
+
+
 def test_dictionary_is_json(pair: tuple[ps.SparseModel, guides.AutoSparse]) -> None:
     summary = ps.summarize(*pair)
     told = json.loads(json.dumps(summary.to_dict()))

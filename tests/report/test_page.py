@@ -131,11 +131,11 @@ def test_what_the_posterior_says_stands_beside_what_is_stored(make_run: MakeRun)
     assert "What the weights are worth" not in page_of(folder).words
     metrics = json.loads((folder / "metrics.json").read_text())
     metrics["summary"] = {"sites": [{"site": "fc1.weight", "kl_bits": 1234.4}]}
-    metrics["file"]["layers"][0] |= {"entropy_bits": 987.6, "bytes": 101}
+    metrics["file"]["layers"][0] |= {"entropy_bits": 987.6, "bytes": 101, "precision_bits": 4321}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     words = page_of(folder).words
     assert "What the weights are worth" in words
-    assert all(number in words for number in ("1,234", "988", "808"))
+    assert all(number in words for number in ("1,234", "4,321", "988", "808"))
 
 
 def test_missing_tables_are_said(make_run: MakeRun) -> None:
