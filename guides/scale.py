@@ -115,6 +115,8 @@ class LogUniformScale(Scale):
     Trained are :math:`\log\mu_z` (``log_loc``) and :math:`\log\sigma_z^2` (``log_var``).
     """
 
+    statistic = "log α of z"
+
     def __init__(self, site: str, prior: GroupLogUniform, start: Tensor) -> None:
         super().__init__(site, prior)
         self.log_loc = nn.Parameter(start.log())

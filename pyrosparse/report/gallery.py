@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyrosparse.report import curves, images, pictures
 from pyrosparse.report.figures import count, decimal, finite, percent, size_of
 from pyrosparse.report.markup import Html, element, figure, section, table
-from pyrosparse.report.read import Run, SiteArrays
+from pyrosparse.report.read import LOG_ALPHA, Run, SiteArrays
 from pyrosparse.report.sections import absent
 from pyrosparse.report.theme import to_svg
 
@@ -148,8 +148,10 @@ def _mask(index: int, site: SiteArrays) -> Html:
 
 def histograms(run: Run) -> Html:
     """One histogram of log α for each site, on one axis for all."""
-    title = "What decides: log α"
+    title = f"What decides: {run.statistic}"
     lead = "α = σ² / μ² says how noisy a weight is for its size; right of the line the noise wins and the weight goes."
+    if run.statistic != LOG_ALPHA:
+        lead = "Weights of a group share a scale and the number that decides on it; right of the line they go."
     if not run.sites:
         return section(title, lead, absent("No histograms can be drawn:", NO_POSTERIOR))
     known = [s.log_alpha[s.present] for s in run.sites.values()]
@@ -161,24 +163,26 @@ def histograms(run: Run) -> Html:
     for i, (name, site) in enumerate(run.sites.items()):
         gone = int((~site.present).sum())
         alt = f"Histogram of log alpha of {name}: {int(site.keep.sum())} of {site.keep.size} weights kept"
-        picture = pictures.log_alpha_histogram(site.log_alpha, threshold=run.threshold, bounds=(low, high))
+        picture = pictures.log_alpha_histogram(
+            site.log_alpha, threshold=run.threshold, bounds=(low, high), name=run.statistic
+        )
         caption = "The bar at the right: weights cut while fitting, at exactly 0 since." if gone else ""
         lost = (
             0 if run.threshold is None else int((site.present & ~site.keep & (site.log_alpha <= run.threshold)).sum())
         )
         caption += f" Of those below the line, {lost:,} went with dead units." if lost else ""
         drawn.append(figure(to_svg(picture, key=f"alpha{i}", alt=alt), name, caption))
-    line = "no threshold was recorded" if run.threshold is None else f"the threshold is log α = {run.threshold:.3g}"
+    line = "no threshold was recorded" if run.threshold is None else f"the threshold is {run.threshold:.3g}"
     return section(title, f"{lead} Counts are on a log scale; {line}.", _grid(*drawn, small=True))
 
 
 def posterior(run: Run) -> Html:
     """A few posteriors against zero, and all weights by mean and standard deviation."""
     title = "The posterior at a glance"
-    lead = (
-        "Each weight has a Normal posterior N(μ, σ²). A weight is kept when μ is large for its σ; "
-        "one that is mostly noise around zero is not worth its bits."
-    )
+    lead = "Each weight has a posterior of mean μ and standard deviation σ; whether it is kept is asked of its group."
+    if of_weights := run.statistic == LOG_ALPHA:
+        lead = "Each weight has a Normal posterior N(μ, σ²). A weight is kept when μ is large for its σ; "
+        lead += "one that is mostly noise around zero is not worth its bits."
     if any(s.complex_mean is not None for s in run.sites.values()):
         lead += " Of complex weights, μ is the modulus of the mean and σ² the total variance."
     alive = [s for s in run.sites.values() if s.present.any()]
@@ -194,7 +198,7 @@ def posterior(run: Run) -> Html:
     whole = pictures.mean_against_std(
         np.concatenate([s.mean[s.present] for s in alive]),
         np.concatenate([s.std[s.present] for s in alive]),
-        threshold=run.threshold,
+        threshold=run.threshold if of_weights else None,
     )
     total = sum(int(s.present.sum()) for s in alive)
     gone = sum(s.keep.size for s in run.sites.values()) - total
@@ -212,8 +216,8 @@ def posterior(run: Run) -> Html:
             figure(
                 to_svg(whole, key="all", alt=f"Mean against standard deviation of {total} weights"),
                 f"All {total:,} weights that have a posterior",
-                "Below the dashed line, the threshold, the mean is large enough for its uncertainty. "
-                f"Stronger colour, more weights.{rest}",
+                ("Below the dashed line, the threshold, the mean is large enough for its uncertainty. " * of_weights)
+                + f"Stronger colour, more weights.{rest}",
             ),
         ),
     )

@@ -22,7 +22,11 @@ __all__ = ["log_alpha_histogram", "mean_against_std", "posteriors"]
 
 @themed
 def log_alpha_histogram(
-    log_alpha: ArrayLike, *, threshold: float | None, bounds: tuple[float, float] | None = None
+    log_alpha: ArrayLike,
+    *,
+    threshold: float | None,
+    bounds: tuple[float, float] | None = None,
+    name: str = "log α",
 ) -> Figure:
     """Histogram of log α of the weights of one site, with the threshold as a line.
 
@@ -31,6 +35,7 @@ def log_alpha_histogram(
     :param log_alpha: values of any shape, +inf where a weight was cut while fitting.
     :param threshold: largest log α that is kept; None draws no line.
     :param bounds: ends of the horizontal axis, so that layers can be compared; values beyond lie in the end bins.
+    :param name: of the axis, where another statistic stands for log α.
     """
     everything = np.asarray(log_alpha, dtype=np.float64).ravel()
     values = everything[np.isfinite(everything)]
@@ -62,7 +67,7 @@ def log_alpha_histogram(
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlim(edges[0], right)
     calm(axes)
-    axes.set_xlabel("log α")
+    axes.set_xlabel(name)
     axes.set_ylabel("weights")
     if line is not None:
         axes.axvline(line, color=INK, linewidth=1, linestyle=(0, (4, 2)))

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from pyrosparse.errors import CorruptFileError, DataError, NewerFileError, PyrosparseWarning
 
-__all__ = ["Run", "SiteArrays", "read_run"]
+__all__ = ["LOG_ALPHA", "Run", "SiteArrays", "read_run"]
 
 SCHEMA = 1
 FILES = ("config.toml", "metrics.json", "history.jsonl", "posterior.safetensors")
 _OF_A_POSTERIOR = ("history.jsonl", "posterior.safetensors")
+LOG_ALPHA = "log α"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,14 @@ class Run:
         """Shape of one input, as the metrics' description of the data has it; None if it is not said."""
         found = re.search(r"examples of shape \(([\d, ]+)\)", str(self.metrics.get("data", "")))
         return tuple(int(n) for n in found[1].split(",") if n.strip()) if found else None
+
+    @property
+    def statistic(self) -> str:
+        """What was compared with the threshold: log α, or what stands for it where weights share scales."""
+        summary = self.metrics.get("summary")
+        sites = summary.get("sites") if isinstance(summary, Mapping) else None
+        listed = [row for row in sites if isinstance(row, Mapping)] if isinstance(sites, list) else []
+        return ", ".join(dict.fromkeys(str(row.get("statistic", LOG_ALPHA)) for row in listed)) or LOG_ALPHA
 
     @property
     def threshold(self) -> float | None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from pyrosparse.report.axes import log_axis, power
 from pyrosparse.report.figures import count, finite
-from pyrosparse.report.markup import Html, element, figure, section, table
+from pyrosparse.report.markup import Html, element, figure, join, section, table
 from pyrosparse.report.read import Run
 from pyrosparse.report.theme import CUT, KEPT, calm, themed, to_svg
 
-__all__ = ["forest", "scales"]
+__all__ = ["forest", "layer_scales", "scales"]
 
-# more rows than this run into each other: the largest and the smallest are shown
+# more rows than this run into each other: the largest are shown
 MOST = 60
 
 
@@ -37,7 +39,7 @@ def scales(run: Run) -> Html:
         caption = f"{len(row['groups']):,} of {row['total']:,} groups are left.{shown}"
         drawn.append(figure(svg, str(row["site"]), caption))
     parts = [element("div", *drawn, class_="grid small")]
-    layers = [row for row in rows if isinstance(row.get("layer"), Mapping)]
+    layers = [row for row in rows if _positive(row.get("layer"))]
     if layers:
         parts.append(_layers(layers))
     return section("Which groups live", lead, *parts)
@@ -58,8 +60,7 @@ def forest(row: Mapping[str, Any]) -> Figure:
     axes.hlines(places, low[order], high[order], color=CUT, linewidth=2)
     axes.plot(median[order], places, "o", color=KEPT, markersize=2.4)
     if not gates:
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        log_axis(axes, "x")
     calm(axes)
     axes.set_yticks([])
     axes.set_xlabel("gate z" if gates else "scale z")
@@ -73,7 +74,31 @@ def _layers(rows: list[Mapping[str, Any]]) -> Html:
         for row in rows
     ]
     header = ["Scale of the layer", "Prior, median (94 %)", "Posterior, median (94 %)"]
-    return table(header, body, caption="Prior against posterior of the layers' own scales")
+    written = table(header, body, caption="Prior against posterior of the layers' own scales")
+    svg = to_svg(layer_scales(rows), key="layer-scales", alt=f"Prior and posterior of the scales of {len(rows)} layers")
+    caption = "Median and 94 % of the scale that all groups of a layer share: grey before the data, blue after them."
+    return join([element("div", figure(svg, "The layers' own scales", caption), class_="grid small"), written])
+
+
+@themed
+def layer_scales(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Median and 94 % range of each layer's scale under the prior and under the posterior, on a logarithmic axis.
+
+    :param rows: ``site`` and ``layer`` with ``prior`` and ``posterior``, each with ``low``, ``median`` and ``high``.
+    """
+    drawing = Figure(figsize=(5.2, 0.7 + 0.34 * len(rows)), layout="constrained")
+    axes = drawing.add_subplot()
+    for place, row in enumerate(reversed(rows)):
+        for kind, colour, shift in (("prior", CUT, 0.13), ("posterior", KEPT, -0.13)):
+            low, median, high = (math.log10(float(row["layer"][kind][key][0])) for key in ("low", "median", "high"))
+            axes.plot([low, high], [place + shift] * 2, color=colour, linewidth=3)
+            axes.plot([median], [place + shift], "o", color=colour, markersize=5)
+    calm(axes)
+    axes.set_yticks(range(len(rows)), [str(row["site"]) for row in reversed(rows)])
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(power))
+    axes.set_xlabel("scale of the layer")
+    return drawing
 
 
 def _range(quantiles: Mapping[str, Any]) -> str:
@@ -88,3 +113,14 @@ def _whole(row: Mapping[str, Any]) -> bool:
         return False
     same = len({len(values) for values in lists if isinstance(values, list)}) == 1
     return same and count(row.get("total")) != "" and all(finite(v) is not None for v in lists[2] or [])
+
+
+def _positive(layer: Any) -> bool:
+    """Whether a layer's scale has its quantiles, above 0."""
+    if not isinstance(layer, Mapping):
+        return False
+    kinds = [layer.get(kind) for kind in ("prior", "posterior")]
+    lists = [
+        kind.get(key) if isinstance(kind, Mapping) else None for kind in kinds for key in ("low", "median", "high")
+    ]
+    return all(isinstance(v, list) and v and (finite(v[0]) or 0.0) > 0 for v in lists)

@@ -168,7 +168,19 @@ def layers(run: Run) -> Html:
         "what they are; bits are over the weights that the rounding leaves non-zero."
     )
     shown = table(header, body, caption="Weights and units of each layer")
-    return section("Layer by layer", lead, shown, after if stored else Html(""))
+    return section("Layer by layer", lead, shown, after if stored else Html(""), _operations(rows))
+
+
+def _operations(rows: list[Mapping[str, Any]]) -> Html:
+    """Operations of all layers for one example, before and after; nothing where they were not counted."""
+    before, after = ([finite(row.get(key)) for row in rows] for key in ("original_flops", "flops"))
+    if any(n is None for n in (*before, *after)):
+        return Html("")
+    sums = [sum(n for n in column if n is not None) for column in (before, after)]
+    return absent(
+        f"{count(sums[0])} → {count(sums[1])} operations an example in these layers, {times(*sums)} fewer: of the "
+        "smaller dense layers, where single zeros cost as much as other weights."
+    )
 
 
 def _stored(run: Run) -> dict[str, Mapping[str, Any]]:

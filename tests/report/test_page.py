@@ -138,6 +138,27 @@ def test_what_the_posterior_says_stands_beside_what_is_stored(make_run: MakeRun)
     assert all(number in words for number in ("1,234", "4,321", "988", "808"))
 
 
+def test_operations_before_and_after(make_run: MakeRun) -> None:
+    folder = small(make_run)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for layer, (before, after) in zip(metrics["layers"], [(9000, 900), (1000, 100)], strict=False):
+        layer |= {"original_flops": before, "flops": after}
+    metrics["layers"] = metrics["layers"][:2]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    total = 1000 * sum((9, 1)[: len(metrics["layers"])])
+    assert f"{total:,} → {total // 10:,} operations an example" in page_of(folder).words
+
+
+def test_where_a_group_decides_nothing_is_said_of_single_weights(make_run: MakeRun) -> None:
+    folder = small(make_run)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["summary"] = {"sites": [{"site": "fc1.weight", "kl_bits": 1.0, "statistic": "−log mode"}]}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    words = page_of(folder).words
+    assert "What decides: −log mode" in words and "asked of its group" in words
+    assert "Normal posterior" not in words and "the noise wins" not in words and "Below the dashed line" not in words
+
+
 def test_missing_tables_are_said(make_run: MakeRun) -> None:
     folder = small(make_run)
     (folder / "metrics.json").write_text('{"schema": 1}')

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pyrosparse.report.read import Run
-from pyrosparse.report.scales import MOST, forest, scales
+from pyrosparse.report.scales import MOST, forest, layer_scales, scales
 
 
 def row(groups: int = 3, **others: Any) -> dict[str, Any]:
@@ -50,6 +50,29 @@ def test_the_largest_are_drawn_and_it_is_said() -> None:
     assert len(dots.get_xdata()) == MOST
     assert dots.get_xdata()[-1] == pytest.approx(1.0)
     assert axes.get_xscale() == "log"
+    axes.figure.canvas.draw()
+    assert all("$" not in label.get_text() for label in axes.get_xticklabels())  # plain numbers, no formulas
+
+
+def test_the_layers_scales_are_drawn_before_and_after_the_data() -> None:
+    quantiles = {
+        "prior": {"low": [1e-7], "median": [1e-5], "high": [2e-4]},
+        "posterior": {"low": [0.1], "median": [0.2], "high": [0.3]},
+    }
+    rows = [row(layer=quantiles), row(site="fc2.scale", layer=quantiles)]
+    assert "The layers&#x27; own scales" in scales(run(*rows))
+    (axes,) = layer_scales(rows).axes
+    ends = [tuple(10 ** np.asarray(line.get_xdata())) for line in axes.lines]
+    assert ends[0] == pytest.approx((1e-7, 2e-4)) and ends[1] == pytest.approx((1e-5,))
+    assert ends[2] == pytest.approx((0.1, 0.3)) and len(ends) == 8
+    axes.figure.canvas.draw()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["fc2.scale", "fc1.scale"]
+
+
+@pytest.mark.parametrize("layer", [3, {}, {"prior": {"low": [0.0]}}, {"prior": {"low": [1.0]}, "posterior": None}])
+def test_a_layer_without_its_numbers_is_left_out(layer: Any) -> None:
+    html = scales(run(row(layer=layer)))
+    assert "3 of 20 groups are left" in html and "own scales" not in html
 
 
 def test_gates_have_a_linear_axis() -> None:
