@@ -77,7 +77,7 @@ def _layers(rows: list[Mapping[str, Any]]) -> Html:
     written = table(header, body, caption="Prior against posterior of the layers' own scales")
     svg = to_svg(layer_scales(rows), key="layer-scales", alt=f"Prior and posterior of the scales of {len(rows)} layers")
     caption = "Median and 94 % of the scale that all groups of a layer share: grey before the data, blue after them."
-    return join([element("div", figure(svg, "The layers' own scales", caption), class_="grid small"), written])
+    return join([element("div", figure(svg, "The layers' own scales", caption), class_="grid"), written])
 
 
 @themed
