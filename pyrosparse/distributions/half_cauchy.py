@@ -9,8 +9,9 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import Independent, constraints, register_kl
+from torch.distributions import LogNormal as TorchLogNormal
 
-from pyrosparse.distributions.log_normal import LogNormal, kl_to_gamma, kl_to_inverse_gamma
+from pyrosparse.distributions.log_normal import LogNormal, kl_to_gamma, kl_to_inverse_gamma, with_log_var
 from pyrosparse.errors import PriorError
 
 __all__ = ["HalfCauchyProduct"]
@@ -77,9 +78,9 @@ class HalfCauchyProduct(TorchDistribution):
 @register_kl(Independent, HalfCauchyProduct)
 def _factors(q: Independent, p: HalfCauchyProduct) -> Tensor:
     """KL of two log-normal factors along the last axis, in nats."""
-    if not isinstance(q.base_dist, LogNormal) or q.reinterpreted_batch_ndims != 1:
+    base = with_log_var(q.base_dist) if isinstance(q.base_dist, TorchLogNormal) else q.base_dist
+    if not isinstance(base, LogNormal) or q.reinterpreted_batch_ndims != 1:
         raise NotImplementedError
-    base = q.base_dist
     half = torch.full_like(p.scale, 0.5)
     rate = p.scale.square().reciprocal()
     (m_a, m_b), (v_a, v_b) = base.loc.unbind(-1), base.log_var.unbind(-1)

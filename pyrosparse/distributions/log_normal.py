@@ -16,7 +16,7 @@ from torch.distributions.utils import broadcast_all
 
 from pyrosparse.distributions.kl import common_shape
 
-__all__ = ["LogNormal", "kl_to_gamma", "kl_to_inverse_gamma"]
+__all__ = ["LogNormal", "kl_to_gamma", "kl_to_inverse_gamma", "with_log_var"]
 
 LOG_2_PI_E = math.log(2.0 * math.pi * math.e)
 
@@ -150,14 +150,15 @@ def _inverse_gamma(q: LogNormal, p: InverseGamma | TorchInverseGamma) -> Tensor:
 
 @register_kl(TorchLogNormal, Gamma)
 def _torch_gamma(q: TorchLogNormal, p: Gamma) -> Tensor:
-    return _gamma(_ours(q), p)
+    return _gamma(with_log_var(q), p)
 
 
 @register_kl(TorchLogNormal, InverseGamma)
 @register_kl(TorchLogNormal, TorchInverseGamma)
 def _torch_inverse_gamma(q: TorchLogNormal, p: InverseGamma | TorchInverseGamma) -> Tensor:
-    return _inverse_gamma(_ours(q), p)
+    return _inverse_gamma(with_log_var(q), p)
 
 
-def _ours(q: TorchLogNormal) -> LogNormal:
+def with_log_var(q: TorchLogNormal) -> LogNormal:
+    """Write torch's log-normal, which has a standard deviation, by its log variance."""
     return LogNormal(q.loc, 2.0 * q.scale.log(), validate_args=False)

@@ -128,6 +128,14 @@ def test_whole_layers_in_one_event() -> None:
     assert_close(whole, kl_divergence(LogNormal(loc, log_var).to_event(1), p).sum())
 
 
+@pytest.mark.parametrize("theirs", [torch.distributions.LogNormal, pdist.LogNormal])
+def test_the_log_normal_of_torch_and_pyro_has_the_same_kl(theirs: Any) -> None:
+    loc, std = torch.tensor([[0.3, -0.2], [1.0, 0.0]]), torch.tensor([[0.1, 0.5], [1.0, 2.0]])
+    p = HalfCauchyProduct(torch.tensor([0.1, 1.0]))
+    ours = kl_divergence(LogNormal(loc, 2.0 * std.log()).to_event(1), p)
+    assert_close(kl_divergence(torch.distributions.Independent(theirs(loc, std), 1), p), ours)
+
+
 def test_other_posteriors_have_no_kl() -> None:
     p = HalfCauchyProduct(1.0)
     loc = torch.zeros(2)
