@@ -190,14 +190,14 @@ def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[s
     on_inputs = w.axis == (0 if func in _TRANSPOSED else 1)
     if on_inputs:
         return func(x * z, w.weight, bias, *others, **rest)
-    groups_of_outputs = w.weight
-    if isinstance(groups_of_outputs, Undrawn):
-        moments = groups_of_outputs.through(func, x, others, rest)
-        if moments is not None:
-            mean, *spread = moments
-            return groups_of_outputs.noisy(_plus(mean * z, bias, channels), *(s * (z * z) for s in spread))
-        groups_of_outputs = groups_of_outputs.draw()
-    return _plus(func(x, groups_of_outputs, None, *others, **rest) * z, bias, channels)
+    w_tilde = w.weight
+    moments = w_tilde.through(func, x, others, rest) if isinstance(w_tilde, Undrawn) else None
+    if moments is not None and isinstance(w_tilde, Undrawn):
+        y = w_tilde.noisy(*moments)
+    else:
+        y = func(x, w_tilde.draw() if isinstance(w_tilde, Undrawn) else w_tilde, None, *others, **rest)
+    # z times a draw of w̃ ⋆ x is a draw of (z w̃) ⋆ x: one product where scaling mean and variance takes three
+    return _plus(y * z, bias, channels)
 
 
 def _turns(w: Tensor, *axes: int, **named: int) -> bool:

@@ -198,7 +198,11 @@ def test_gradients_are_those_of_the_closed_form(name: str, side: str, points: bo
     noise = torch.zeros_like(lazy) if points else torch.randn(lazy.shape, dtype=torch.float64)
     plain = [layer.op(along(z[i], layer.axis, mean.dim()) * mean, x[i : i + 1], bias) for i in range(3)]
     spread = [layer.op(along(z[i], layer.axis, mean.dim()) ** 2 * variance, x[i : i + 1] ** 2, None) for i in range(3)]
-    closed = torch.cat(plain) + (torch.cat(spread) + 1e-8).sqrt() * noise
+    if side == "in":
+        closed = torch.cat(plain) + (torch.cat(spread) + 1e-8).sqrt() * noise
+    else:  # z times a draw of the layer's output, whatever its sign
+        factor = z.reshape(*z.shape, *[1] * (lazy.dim() - 2))
+        closed = torch.cat(plain) + factor * (layer.op(variance, x**2, None) + 1e-8).sqrt() * noise
     torch.testing.assert_close(lazy, closed)
     wanted = [t for t in (*leaves, x) if not (points and t is variance)]
     direction = torch.randn_like(lazy)
