@@ -35,6 +35,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import pyrosparse as ps
 from pyrosparse import guides, models, priors
+from pyrosparse.infer.layout import layout_of
 from pyrosparse.infer.run import Run
 from pyrosparse.infer.settings import FitSettings
 from pyrosparse.poutine.parameters import unexposed
@@ -85,6 +86,7 @@ def floor_of(network: nn.Module, batch: int, device: torch.device, *, twice: boo
     """
     products: list[Callable[[], object]] = []
     x = torch.rand(batch, 1, 28, 28, device=device)
+    x = layout_of(network.to(device), x[:2])(x)  # as a fit lays out its batches
     for index, layer in enumerate(network.to(device).children()):
         y = layer(x).detach()
         if isinstance(layer, nn.Linear):

@@ -88,7 +88,8 @@ def whole_units() -> list[str]:
         "",
         "*dense* is weights over weights of the smaller dense network; *bits* counts these at",
     ]
-    lines += ["the bits of each layer's posterior precision, an estimate.", ""]
+    lines += ["the bits of each layer's posterior precision, an estimate. Points behind L0 gates have no precision of"]
+    lines += ["their own: bits and file of these rows say little.", ""]
     lines += ["| row | params | dense | bits | file | test error % | dense: test error % | CPU min a seed |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
     notes = []
@@ -123,6 +124,32 @@ def group_steps() -> list[str]:
     lines += ["| variant | ms a step | of deterministic |", "|---|---|---|"]
     lines += [f"| {k} | {v:.2f} | {result['of_deterministic'][k]:.2f} |" for k, v in result["ms"].items()]
     return [*lines, "", *verdicts(result["verdict"]), ""]
+
+
+def public() -> list[str]:
+    """Table of step times against public packages."""
+    result = read("step_time_public")
+    if result is None:
+        return []
+    lines = [
+        "## Step time against public packages",
+        "",
+        f"Batch {result['batch']}, one thread, nothing shrunk; ours is",
+    ]
+    lines += [f"`fit` with the exact KL. Denormal numbers are {result['denormals']} in every variant.", ""]
+    lines += ["| network | variant | ms a step | of ours |", "|---|---|---|---|"]
+    lines += [f"| {r['network']} | {r['variant']} | {r['ms']:.2f} | {r['of_ours']:.2f} |" for r in result["rows"]]
+    absent = [f"- Not installed: {', '.join(result['not_installed'])}."] if result["not_installed"] else []
+    return [*lines, "", *verdicts(result["verdict"]), *absent, ""]
+
+
+def profile() -> list[str]:
+    """Where the time of a step goes."""
+    path = RESULTS / "step_profile.md"
+    if not path.exists():
+        return []
+    head = "Milliseconds, 128 images, one thread, nothing shrunk; what the columns are: `step_profile.py`."
+    return ["## Where the time of a step goes", "", head, "", *path.read_text().splitlines(), ""]
 
 
 def inference() -> list[str]:
@@ -172,7 +199,18 @@ def main() -> None:
     lines += ["## MNIST, LeNet-300-100", "", *compression("lenet_300_100", small), *curve("lenet_300_100", small), ""]
     lines += ["## MNIST, LeNet-5-Caffe", "", *compression("lenet_5_caffe", conv), *curve("lenet_5_caffe", conv), ""]
     lines += steps("step_time", "Step time, LeNet-300-100")
-    for part in (whole_units, group_steps, complex_networks, inference, reconstructions, together, alexnet, solvers):
+    for part in (
+        whole_units,
+        group_steps,
+        public,
+        profile,
+        complex_networks,
+        inference,
+        reconstructions,
+        together,
+        alexnet,
+        solvers,
+    ):
         lines += part()
     lines += [*coders(read("coding_table"), verdicts), *random_codes(read("coding_random"))]
     demo = read("demo")
