@@ -9,7 +9,6 @@ Nothing in such a tree is executed: an unknown kind is refused, and kinds are th
 from __future__ import annotations
 
 import inspect
-import json
 import warnings
 from dataclasses import dataclass, field
 from enum import Enum
@@ -25,7 +24,7 @@ __all__ = ["Kind", "UnknownLayerError", "build", "describe", "register"]
 
 SEQUENTIAL = "Q"
 DEEPEST = 32  # nested Sequentials
-MOST_LAYERS = 4096
+MOST_LAYERS = 2048  # lists and objects of a tree
 SIZES = {"kernel_size", "stride", "padding", "dilation", "output_padding", "output_size"}
 LEFT_OUT = ("device", "dtype", "min_value", "max_value")  # the last two are deprecated names of Hardtanh's
 MISSING = inspect.Parameter.empty
@@ -95,11 +94,26 @@ def build(tree: Any) -> nn.Module:
 
     :raises UnknownLayerError: if the tree is not one that :func:`describe` writes.
     """
-    if json.dumps(tree).count("[") > MOST_LAYERS:
+    if _lists_in(tree) > MOST_LAYERS:
         raise UnknownLayerError("too many layers")
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's about layers without weights
         return _build(tree, 0)
+
+
+def _lists_in(tree: Any) -> int:
+    """How many lists and objects a tree is made of.
+
+    :raises UnknownLayerError: if they are nested too deep for what follows, which recurs.
+    """
+    found, level = 0, [tree]
+    for _ in range(DEEPEST + 4):  # Sequentials, a layer, its arguments, a list among these
+        level = [node for node in level if isinstance(node, list | dict)]
+        if not level:
+            return found
+        found += len(level)
+        level = [item for node in level for item in (node.values() if isinstance(node, dict) else node)]
+    raise UnknownLayerError("lists that are nested too deep")
 
 
 def _describe(module: nn.Module) -> list[Any]:
@@ -168,7 +182,9 @@ def _build(tree: Any, depth: int) -> nn.Module:
         return _build_sequential(arguments, depth)
     kind = KINDS.get(code)
     if kind is None:
-        raise UnknownLayerError(f"layers of kind {code!r} are not known")
+        raise UnknownLayerError(
+            f"layers of kind {code!r} are not known; call pyrosparse.coding.register if they are your own"
+        )
     named = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
     if len(arguments) != len(kind.required) or not set(named) <= set(kind.optional):
         raise UnknownLayerError(f"wrong arguments for {kind.cls.__name__}")

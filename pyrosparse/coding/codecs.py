@@ -148,9 +148,13 @@ def _exact(stream: Stream, content: Content | None, shape: tuple[int, ...], dtyp
     levels = None if content is None else content.levels.reshape(rows, columns)
     mask = code_mask(stream, None if levels is None else levels != 0, rows, columns)
     stream.section(f"{name} values")
-    values = stream.raw(None if levels is None else levels[mask], int(mask.sum()), pattern_width(dtype))
+    width = pattern_width(dtype)
+    wider = stream.version < 3 and width == 16  # as float32
+    given = None if levels is None else levels[mask]
+    values = stream.raw(given, int(mask.sum()), 32 if wider else width)
     if content is not None:
         return content
+    values = values >> 16 if wider else values
     out = np.zeros((rows, columns), np.int64)
     out[mask] = values
     return Content("x", dtype, out.reshape(shape))

@@ -16,7 +16,7 @@ from pyrosparse.coding.book import look_up
 from pyrosparse.coding.draws import RandomCode
 from pyrosparse.coding.groups import Groups
 
-__all__ = ["DTYPES", "LARGEST_LEVEL", "Content", "matrix_shape", "pattern_width", "patterns", "real_shape"]
+__all__ = ["DTYPES", "LARGEST_LEVEL", "Content", "matrix_shape", "pattern_width", "patterns", "real_shape", "size_of"]
 
 Ints = NDArray[np.int64]
 
@@ -107,22 +107,31 @@ def real_shape(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[int, ...]:
     return (*shape, 2) if dtype.is_complex else shape
 
 
+def size_of(shape: tuple[int, ...]) -> int:
+    """What a tensor of a real shape counts for where size is limited; an axis of 0 makes the others no smaller."""
+    return math.prod(max(1, n) for n in shape)
+
+
 def patterns(tensor: Tensor) -> Ints:
-    """Bit patterns of a float tensor (float64 if the tensor holds doubles, float32 otherwise)."""
+    """Bit patterns of a float tensor (of doubles and bfloat16 their own, float32 otherwise)."""
     real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
     if real.dtype == torch.float64:
         return real.contiguous().numpy().view(np.int64)
-    return real.to(torch.float32).contiguous().numpy().view(np.uint32).astype(np.int64)
+    wide = real.to(torch.float32).contiguous().numpy().view(np.uint32).astype(np.int64)
+    return wide >> 16 if tensor.dtype == torch.bfloat16 else wide
 
 
 def _floats(levels: Ints, dtype: torch.dtype) -> NDArray[np.floating]:
     if pattern_width(dtype) == 64:
         return levels.view(np.float64)
-    return levels.astype(np.uint32).view(np.float32)
+    wide = levels << 16 if dtype == torch.bfloat16 else levels
+    return wide.astype(np.uint32).view(np.float32)
 
 
 def pattern_width(dtype: torch.dtype) -> int:
     """Bits of the pattern of one real number."""
+    if dtype == torch.bfloat16:
+        return 16
     return 64 if dtype in {torch.float64, torch.complex128} else 32
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -15,14 +14,13 @@ from torch import nn
 from pyrosparse.coding import architecture
 from pyrosparse.coding.codecs import CODECS, fetch, index_of
 from pyrosparse.coding.container import Frame
-from pyrosparse.coding.content import DTYPES, Content, real_shape
+from pyrosparse.coding.content import DTYPES, Content, real_shape, size_of
 from pyrosparse.coding.stream import DamagedStreamError, Reader, admitted
 from pyrosparse.errors import CorruptFileError
 
 __all__ = [
     "LARGEST_NETWORK",
     "Spec",
-    "build",
     "decode",
     "open_stream",
     "read_specs",
@@ -36,7 +34,7 @@ LONGEST_NAME = 1024
 Spec = tuple[str, tuple[int, ...], torch.dtype]  # name, shape, dtype
 
 
-def build(tree: Any, path: str | os.PathLike[str]) -> nn.Module:
+def _build(tree: Any, path: str | os.PathLike[str]) -> nn.Module:
     """Build the network of a header's tree on the ``meta`` device."""
     try:
         return architecture.build(tree)
@@ -44,12 +42,13 @@ def build(tree: Any, path: str | os.PathLike[str]) -> nn.Module:
         raise CorruptFileError(f"{path}: the architecture cannot be read ({error})") from error
 
 
-def read_specs(frame: Frame, path: str | os.PathLike[str]) -> tuple[Any, list[Spec]]:
-    """Tree of layers (or None) and name, shape and dtype of each tensor, checked before any is made."""
+def read_specs(frame: Frame, path: str | os.PathLike[str]) -> tuple[nn.Module | None, list[Spec]]:
+    """Network on the ``meta`` device (None if its class is not known) and name, shape and dtype of each tensor."""
     header = frame.header
     tree, codecs = header.get("a"), header.get("k")
-    if tree is not None:
-        shapes = [(name, tuple(value.shape)) for name, value in build(tree, path).state_dict().items()]
+    network = None if tree is None else _build(tree, path)
+    if network is not None:
+        shapes = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
     else:
         shapes = _named_shapes(header.get("t"), path)
     if not isinstance(codecs, str) or not set(codecs) <= set(CODECS) or len(codecs) != len(shapes):
@@ -62,12 +61,12 @@ def read_specs(frame: Frame, path: str | os.PathLike[str]) -> tuple[Any, list[Sp
         whole = not (DTYPES[letter].is_floating_point or DTYPES[letter].is_complex)
         if whole != (codec == "i"):
             raise CorruptFileError(f"{path}: codec {codec!r} does not carry the type of {name}")
-        total += math.prod(real_shape(shape, DTYPES[letter]))
+        total += size_of(real_shape(shape, DTYPES[letter]))
     most = min(LARGEST_NETWORK, admitted(len(frame.payload) + frame.padding))
     if total > most:
         raise CorruptFileError(f"{path}: claims {total:,} numbers; at most {most:,} are read from a file of its size")
     specs = [(name, shape, DTYPES[letter]) for (name, shape), letter in zip(shapes, letters, strict=True)]
-    return tree, specs
+    return network, specs
 
 
 def _named_shapes(table: Any, path: str | os.PathLike[str]) -> list[tuple[str, tuple[int, ...]]]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from pyrosparse.coding import architecture, container
+from pyrosparse.coding import container
 from pyrosparse.coding.content import Content
 from pyrosparse.coding.decode import decode, open_stream, read_specs
 from pyrosparse.coding.rank import axes_of
@@ -137,7 +138,7 @@ def share_bytes(lengths: Mapping[str, float], total: int) -> dict[str, int]:
 def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
     """Decode the bytes of a file and say what each is for."""
     frame = container.unpack(data, path)
-    tree, specs = read_specs(frame, path)
+    network, specs = read_specs(frame, path)
     stream = open_stream(frame, path)
     shapes = {name: shape for name, shape, _ in specs}
     found = {}
@@ -162,8 +163,8 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
         for layer, names in zip(layers, parts, strict=True)
     ]
     sizes = {name: count for name, count in frame.sizes.items() if name in FRAME}
-    others = _complex_vectors(tree)
-    trained = {n for n, _ in architecture.build(tree).named_parameters()} if tree is not None else None
+    others = _complex_vectors(network)
+    trained = None if network is None else {n for n, _ in network.named_parameters()}
     numbers = [layer for layer in layers if layer.codec != "i"]
     matrices = [layer for layer in numbers if len(layer.shape) > 1 and layer.name not in others]
     weights = sum(layer.nonzero for layer in matrices)
@@ -182,9 +183,9 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
         bits_per_weight=bits / weights if weights else 0.0,
         c=c,
         nonzero=sum(layer.nonzero for layer in numbers if trained is None or layer.name in trained),
-        sections={**sizes, **shares},
+        sections={name: sizes.get(name, 0) + shares.get(name, 0) for name in [*sizes, *shares]},
         layers=layers,
-        architecture=tree is not None,
+        architecture=network is not None,
     )
 
 
@@ -209,11 +210,10 @@ def _nonzero(content: Content) -> int:
     return int(np.count_nonzero(content.levels))
 
 
-def _complex_vectors(tree: Any) -> set[str]:
+def _complex_vectors(network: nn.Module | None) -> set[str]:
     """Tensors of complex modules that are no weight matrices, although they have two axes and more."""
-    if tree is None:
+    if network is None:
         return set()
-    network = architecture.build(tree)
     axes = axes_of(network)
     return {name for name, value in network.state_dict().items() if axes[name] <= 1 < value.dim()}
 

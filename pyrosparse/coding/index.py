@@ -69,7 +69,7 @@ def _code_bitmap(stream: Stream, levels: Ints | None, count: int) -> Ints:
     if size > _longest(count):
         raise DamagedStreamError("an index map that is too long")
     bits = None if levels is None else _bitmap(levels, size)
-    return _found(code_bits(stream, bits, size), count)
+    return _found(code_bits(stream, bits, size, expected=count), count)
 
 
 def _code_image(stream: Stream, levels: Ints | None, count: int, lag: int) -> Ints:

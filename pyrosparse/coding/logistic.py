@@ -9,13 +9,13 @@ that follows is integer arithmetic.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal, localcontext
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COUNT", "ONE", "WEIGHT", "Mixer", "Rates", "log_of", "squash"]
+__all__ = ["COUNT", "ONE", "WEIGHT", "Mixer", "Rates", "decimals", "log_of", "squash"]
 
 Ints = NDArray[np.int64]
 
@@ -30,11 +30,15 @@ _STEP_BITS = 4  # the table of the logistic function has one entry per 2^-8 nats
 _HALF_TABLE = LARGEST_ODDS >> _STEP_BITS
 
 
+def decimals(digits: int) -> Context:
+    """Arithmetic of the tables: whatever rounding and traps the program around has set for its own decimals."""
+    return Context(prec=digits, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, clamp=0, traps=[])
+
+
 @cache
 def _logarithms() -> Ints:
     """``round(2^12 ln k)`` for k below 2^12; the entry for 0 is 0."""
-    with localcontext() as context:
-        context.prec = 12
+    with localcontext(decimals(12)):
         table = [int((Decimal(k).ln() * UNIT).to_integral_value()) for k in range(1, 1 << _LOG_BITS)]
     return np.array([0, *table], np.int64)
 
@@ -43,8 +47,7 @@ def _logarithms() -> Ints:
 def _logistic() -> Ints:
     """``round(2^22 / (1 + exp(-d)))`` for log-odds d from -12 to 12, kept off 0 and 1."""
     steps = range(-_HALF_TABLE, _HALF_TABLE + 1)
-    with localcontext() as context:
-        context.prec = 12
+    with localcontext(decimals(12)):
         scale = Decimal(UNIT >> _STEP_BITS)
         table = [int((ONE / (1 + (-Decimal(d) / scale).exp())).to_integral_value()) for d in steps]
     return np.clip(np.array(table, np.int64), 1, ONE - 1)

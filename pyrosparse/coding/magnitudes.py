@@ -107,11 +107,14 @@ def code_magnitudes(stream: Stream, rest: Ints | None, mask: Small, grid: Grid, 
 def _share(which: Indices, at: Ints) -> Ints:
     """Log-odds of reaching the plane among weights of each line or place, less those of all weights."""
     reached, total = len(which), int(at.sum())
-    rates = Rates(np.full(len(at), 4))
-    rates.ones, rates.total = np.bincount(which, minlength=len(at)), at
-    log_odds = rates.odds(reached, total - reached + 1)
+    counts = np.bincount(which, minlength=len(at))
+    there = np.flatnonzero(counts)  # few of very many, late in a long row: the others are not asked for
+    rates = Rates(np.full(len(there), 4))
+    rates.ones, rates.total = counts[there], at[there]
     typical = log_of(np.array([reached, total - reached + 1], np.int64))
-    return log_odds - (typical[0] - typical[1])
+    out = np.zeros(len(at), np.int64)
+    out[there] = rates.odds(reached, total - reached + 1) - (typical[0] - typical[1])
+    return out
 
 
 def _around(bits: Small, grid: Grid, line: Indices, place: Indices) -> Small:

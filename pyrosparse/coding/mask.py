@@ -21,9 +21,14 @@ Bools = NDArray[np.bool_]
 ONE_RATE = -1  # otherwise: mantissa bits of each row's count
 
 
-def code_bits(stream: Stream, bits: Bools | None, count: int) -> Bools:
-    """Send ``count`` bits with one rate, itself sent exactly; nothing follows if all are alike."""
+def code_bits(stream: Stream, bits: Bools | None, count: int, *, expected: int | None = None) -> Bools:
+    """Send ``count`` bits with one rate, itself sent exactly; nothing follows if all are alike.
+
+    :param expected: how many ones there must be, where a reader knows.
+    """
     ones = stream.number(None if bits is None else int(bits.sum()))
+    if expected not in (None, ones):
+        raise DamagedStreamError("bits of which other than the expected number are ones")
     if ones > count:
         raise DamagedStreamError("more ones than bits")
     if ones in (0, count):

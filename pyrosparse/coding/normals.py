@@ -16,6 +16,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrosparse.coding.logistic import decimals
+
 __all__ = ["INDEX_BITS", "LANES", "UNIT", "normals", "quantiles", "shuffled"]
 
 Ints = NDArray[np.int64]
@@ -34,8 +36,7 @@ def quantiles() -> NDArray[np.int32]:
     half = 1 << (_QUANTILE_BITS - 1)
     law = NormalDist()
     upper = []
-    with localcontext() as context:
-        context.prec = 20
+    with localcontext(decimals(20)):
         root = Decimal("2.50662827463100050242")  # of 2 pi
         for k in range(half):
             p = (Decimal(2 * k + 1) / (4 * half)).normalize()  # beyond the median

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
 
 from pyrosparse.coding.book import LARGEST_BOOK
 from pyrosparse.coding.codecs import index_of, send
-from pyrosparse.coding.content import Content, matrix_shape, real_shape
+from pyrosparse.coding.content import DTYPES, Content, matrix_shape, real_shape
 from pyrosparse.coding.floats import exact, real, statistic
 from pyrosparse.coding.levels import column_positions
 from pyrosparse.coding.rank import axes_of
@@ -82,15 +83,16 @@ def make_plan(
         integer, see :func:`pyrosparse.coding.distortion.weigh_rate`; 0: the nearest integer.
     :param codebook: weights take one of so many centres of k-means, layer by layer, instead of a multiple of a step:
         those with an entry in ``sigma``, or all weight matrices without one.
-    :raises NetworkError: if a tensor holds NaN, Inf or integers of 2^40 and more, or ``sigma`` does not fit.
+    :raises NetworkError: if a tensor holds NaN, Inf or integers of 2^40 and more, has no values or a type that files
+        do not hold, or ``sigma`` does not fit.
     """
     if bias_bits is not None and not 2 <= bias_bits <= 16:
         raise NetworkError(f"bias_bits must lie between 2 and 16, not {bias_bits}")
     if not 0 <= rate_weight < np.inf:
         raise NetworkError(f"rate_weight must be a number from 0 up, not {rate_weight}")
-    if codebook is not None and not 1 <= codebook <= LARGEST_BOOK:
-        raise NetworkError(f"codebook must be a number of centres from 1 to {LARGEST_BOOK}, not {codebook}")
-    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    if codebook is not None and not (isinstance(codebook, int) and 1 <= codebook <= LARGEST_BOOK):
+        raise NetworkError(f"codebook must be a whole number of centres from 1 to {LARGEST_BOOK}, not {codebook}")
+    state = {name: _storable(name, value) for name, value in network.state_dict().items()}
     steps = layer_steps(state, sigma or {}, c)
     axes = axes_of(network)
     biases = _biases(network, axes)
@@ -106,7 +108,8 @@ def make_plan(
             contents[name] = Content("i", value.dtype, value.to(torch.int64).numpy())
         elif name in steps or (codebook and sigma is None and axes[name] > 1 and name in matrices):
             index = state.get(index_of(name))
-            inputs = None if index is None else index.numpy().reshape(-1)
+            whole = index is not None and not (index.is_floating_point() or index.is_complex())
+            inputs = index.to(torch.int64).numpy().reshape(-1) if index is not None and whole else None
             columns = matrix_shape(real_shape(tuple(value.shape[: axes[name]]), value.dtype))[1]
             weights = Weights(
                 name,
@@ -126,6 +129,17 @@ def make_plan(
         else:
             contents[name] = statistic(value)
     return Plan(contents, c)
+
+
+def _storable(name: str, value: Tensor) -> Tensor:
+    """A tensor of the state on the processor, dense, of a type that files have."""
+    if isinstance(value, UninitializedTensorMixin) or value.is_meta:
+        raise NetworkError(f"{name} has no values yet: give the network its weights before it is stored")
+    if value.dtype not in DTYPES.values():
+        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES.values())
+        raise NetworkError(f"{name} is of type {value.dtype}, and files hold {known}: convert it first")
+    value = value.detach().cpu()
+    return value if value.layout is torch.strided else value.to_dense()
 
 
 def quantise(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -11,16 +10,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
 
 from pyrosparse.coding import architecture, container
 from pyrosparse.coding.choice import C_GRID, RATE_GRID, choose, choose_within
 from pyrosparse.coding.codecs import index_of, send, shortest
-from pyrosparse.coding.content import DTYPES, Content
+from pyrosparse.coding.content import DTYPES, Content, size_of
 from pyrosparse.coding.decode import sequence
 from pyrosparse.coding.fileinfo import FileInfo, describe
 from pyrosparse.coding.precision import Plan, make_plan
 from pyrosparse.coding.stream import Writer
-from pyrosparse.errors import ConfigError, NetworkError, PruneError, PyrosparseWarning
+from pyrosparse.errors import ConfigError, CorruptFileError, NetworkError, PruneError, PyrosparseWarning
 from pyrosparse.text import nearest
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def save(
 
     :param path: the file; an existing one is replaced once the new one is complete.
     :param network: what :func:`pyrosparse.prune` returned, or any ``nn.Module``. A plain module without
-        ``sigma`` is stored exactly, number by number; a ``c`` is then warned of.
+        ``sigma`` is stored exactly, number by number; ``c``, ``rate_weight`` and ``bias_bits`` are then warned of.
     :param c: quantisation step of a layer in units of the median posterior standard deviation of its kept
         weights. ``None``: the largest of 0.25, 0.35, 0.5, 0.71, 1, 1.41, 2, 2.83, 4 with which the
         validation error rises by no more than ``tolerance``; 0.5 if there is no ``val_loader``.
@@ -82,7 +82,7 @@ def save(
     :return: what was written, byte by byte.
     :raises PruneError: if nothing that may be chosen fits the budget; no file is written then.
     :raises ConfigError: for another codec.
-    :raises NetworkError: NaN or Inf in the network, or ``sigma`` that does not fit it.
+    :raises NetworkError: NaN or Inf in the network, tensors that files do not hold, or ``sigma`` that does not fit it.
     :raises ExportError: if the file cannot be written; nothing half-written is left.
     """
     others = {"sigma": sigma, "rate_weight": rate_weight or None, "budget": budget, "codebook": codebook}
@@ -94,10 +94,10 @@ def save(
         likelihood = network.chosen_likelihood(likelihood)
     plan = partial(make_plan, module, sigma, bias_bits=bias_bits, codebook=codebook)
     if sigma is None:
-        if c is not None or rate_weight:
+        if c is not None or rate_weight or bias_bits is not None:
             warnings.warn(
                 f"{path}: there are no posterior standard deviations for c and rate_weight to count in: every number "
-                "is stored as it is; pass sigma, or what pyrosparse.prune returned",
+                "is stored as it is, biases too; pass sigma, or what pyrosparse.prune returned",
                 PyrosparseWarning,
                 stacklevel=2,
             )
@@ -127,6 +127,12 @@ def save(
     else:
         c, rate_weight = DEFAULT_C if c is None else c, rate_weight or 0.0
     planned = plan(c, rate_weight=rate_weight)
+    if codebook is not None and all(content.book is None for content in planned.contents.values()):
+        warnings.warn(
+            f"{path}: no tensor got a codebook: sigma has no entries; save the network itself, without sigma",
+            PyrosparseWarning,
+            stacklevel=2,
+        )
     if codes is not None:
         planned = replace(planned, contents=planned.contents | codes.codes)
     data = encode(module, planned, original)
@@ -135,7 +141,10 @@ def save(
             f"{path} takes {len(data):,} bytes without rounding, and the budget is {budget:,}: pass sigma, so that "
             "steps can be chosen, or allow more bytes"
         )
-    written = describe(path, data)  # decodes it: what cannot be read back is not written
+    try:
+        written = describe(path, data)  # decodes it: what cannot be read back is not written
+    except CorruptFileError as error:
+        raise NetworkError(f"a file of this network could not be read back, and was not written: {error}") from error
     written = replace(written, rate_weight=rate_weight)
     container.write(path, data)
     return written
@@ -176,7 +185,7 @@ def encode(network: nn.Module, plan: Plan, original_parameters: int) -> bytes:
         places = index.levels.reshape(-1) if index is not None and index.codec == "i" else None
         contents[name] = shortest(name, contents[name], places=places)
         send(writer, name, contents[name], places=places)
-    payload, padding = writer.finish(sum(math.prod(content.shape) for content in contents.values()))
+    payload, padding = writer.finish(sum(size_of(content.shape) for content in contents.values()))
     header: dict[str, Any] = {}
     tree = architecture.describe(network)
     if tree is not None:
@@ -188,10 +197,7 @@ def encode(network: nn.Module, plan: Plan, original_parameters: int) -> bytes:
     header["k"] = "".join(content.codec for content in contents.values())
     default = "".join("i" if k == "i" else "f" for k in header["k"])
     letters = {dtype: letter for letter, dtype in DTYPES.items()}
-    try:
-        dtypes = "".join(letters[content.dtype] for content in plan.contents.values())
-    except KeyError as error:
-        raise NetworkError(f"tensors of type {error} cannot be stored") from error
+    dtypes = "".join(letters[content.dtype] for content in plan.contents.values())
     if dtypes != default:
         header["d"] = dtypes
     header["o"] = original_parameters
@@ -219,5 +225,6 @@ def _contents_of(
 ) -> tuple[nn.Module, Mapping[str, Tensor] | None, int]:
     """Module, standard deviations, and numbers in the original network."""
     if isinstance(network, nn.Module):
-        return network, sigma, sum(p.numel() * (2 if p.is_complex() else 1) for p in network.parameters())
+        made = [p for p in network.parameters() if not isinstance(p, UninitializedTensorMixin)]  # refused later
+        return network, sigma, sum(p.numel() * (2 if p.is_complex() else 1) for p in made)
     return network.network, network.sigma if sigma is None else sigma, network.original_parameters

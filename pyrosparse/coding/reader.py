@@ -10,7 +10,7 @@ from enum import StrEnum
 from torch import Tensor, nn
 
 from pyrosparse.coding import container
-from pyrosparse.coding.decode import Spec, build, decode, open_stream, read_specs
+from pyrosparse.coding.decode import Spec, decode, open_stream, read_specs
 from pyrosparse.coding.template import fill
 from pyrosparse.errors import ConfigError, CorruptFileError, NetworkError
 from pyrosparse.layers import LINEAR_LAYERS
@@ -47,8 +47,8 @@ def load(
     """
     layout = _layout(layout)
     frame = container.read(path)
-    tree, specs = read_specs(frame, path)
-    if network is None and tree is None:
+    known, specs = read_specs(frame, path)
+    if network is None and known is None:
         for _ in _tensors(frame, specs, path, layout):  # a damaged file is to be told from a whole one
             pass
         raise NetworkError(
@@ -59,7 +59,8 @@ def load(
     if network is not None:
         module = fill(network, state, path)
     else:
-        module = build(tree, path)
+        assert known is not None
+        module = known
         module.load_state_dict(state, assign=True)
         _check_indices(module, path)
     if layout is Layout.CSR:

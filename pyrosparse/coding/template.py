@@ -72,7 +72,7 @@ def _select(network: nn.Module, name: str, index: Tensor) -> None:
     except AttributeError:
         return
     kinds = {nn.Linear: SelectLinear, ComplexLinear: ComplexSelectLinear}
-    if type(layer) not in kinds or not prefix:
+    if type(layer) not in kinds or not prefix or "index" in layer._buffers:  # one of its own, of another meaning
         return
     assert isinstance(layer, nn.Linear | ComplexLinear)
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < layer.in_features:

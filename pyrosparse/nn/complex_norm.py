@@ -54,7 +54,7 @@ class _ComplexBatchNorm(nn.Module):
         """Forget what has been seen: mean 0, covariance one half of the identity (``E|x|^2 = 1``)."""
         if self.running_mean is not None and self.running_covariance is not None:
             self.running_mean.zero_()
-            self.running_covariance.copy_(0.5 * torch.eye(2))
+            _scaled_identity(self.running_covariance, 0.5)
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.zero_()
 
@@ -63,7 +63,7 @@ class _ComplexBatchNorm(nn.Module):
         self.reset_running_stats()
         if self.weight is not None and self.bias is not None:
             with torch.no_grad():
-                self.weight.copy_(2.0**-0.5 * torch.eye(2))
+                _scaled_identity(self.weight, 2.0**-0.5)
                 self.bias.zero_()
 
     def forward(self, input: Tensor) -> Tensor:
@@ -123,6 +123,12 @@ class _ComplexBatchNorm(nn.Module):
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
             f"track_running_stats={self.track_running_stats}"
         )
+
+
+def _scaled_identity(matrices: Tensor, scale: float) -> None:
+    """Fill matrices in place; without making one of them, which takes a millisecond on the meta device."""
+    matrices.zero_()
+    matrices.diagonal(dim1=-2, dim2=-1).fill_(scale)
 
 
 def inverse_root(v: Tensor) -> Tensor:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import math
+from decimal import ROUND_UP, Context, Inexact, Subnormal, localcontext
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pyrosparse.coding.logistic import ONE, UNIT, WEIGHT, Mixer, Rates, log_of, squash
+from pyrosparse.coding.logistic import ONE, UNIT, WEIGHT, Mixer, Rates, _logarithms, _logistic, log_of, squash
+from pyrosparse.coding.normals import quantiles
 
 
 def test_logarithms_are_close_and_squash_is_their_inverse() -> None:
@@ -50,3 +53,10 @@ def test_a_mixer_learns_which_feature_to_trust() -> None:
     entropy = -p * math.log2(p) - (1 - p) * math.log2(1 - p)
     assert costs[0] > 1.2 * entropy
     assert np.mean(costs[100:]) < 1.02 * entropy
+
+
+@pytest.mark.parametrize("table", [_logarithms, _logistic, quantiles])
+def test_the_tables_do_not_follow_the_decimals_of_the_program_around(table: Any) -> None:
+    with localcontext(Context(prec=3, rounding=ROUND_UP, Emax=5, Emin=-5, traps=[Inexact, Subnormal])):
+        made = table.__wrapped__()
+    np.testing.assert_array_equal(made, table())
