@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from pyrosparse.coding.book import LARGEST_BOOK
 from pyrosparse.coding.codecs import index_of, send
@@ -133,7 +133,7 @@ def make_plan(
 
 def _storable(name: str, value: Tensor) -> Tensor:
     """A tensor of the state on the processor, dense, of a type that files have."""
-    if isinstance(value, UninitializedTensorMixin) or value.is_meta:
+    if is_lazy(value) or value.is_meta:
         raise NetworkError(f"{name} has no values yet: give the network its weights before it is stored")
     if value.dtype not in DTYPES.values():
         known = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES.values())

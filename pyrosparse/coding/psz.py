@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from pyrosparse.coding import architecture, container
 from pyrosparse.coding.choice import C_GRID, RATE_GRID, choose, choose_within
@@ -225,6 +225,6 @@ def _contents_of(
 ) -> tuple[nn.Module, Mapping[str, Tensor] | None, int]:
     """Module, standard deviations, and numbers in the original network."""
     if isinstance(network, nn.Module):
-        made = [p for p in network.parameters() if not isinstance(p, UninitializedTensorMixin)]  # refused later
+        made = [p for p in network.parameters() if not is_lazy(p)]  # refused later
         return network, sigma, sum(p.numel() * (2 if p.is_complex() else 1) for p in made)
     return network.network, network.sigma if sigma is None else sigma, network.original_parameters
