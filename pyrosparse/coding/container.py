@@ -123,12 +123,16 @@ def _parse(data: bytes, version: int, path: str | os.PathLike[str]) -> dict[str,
             data = inflate.decompress(data, LARGEST_HEADER)
             if not inflate.eof or inflate.unused_data:
                 raise ValueError("too long or cut short")
-        header = json.loads(data)
+        header = json.loads(data, parse_constant=_refuse)
     except (ValueError, zlib.error, RecursionError, OutlineError) as error:
         raise CorruptFileError(f"{path}: the header cannot be read ({error})") from error
     if not isinstance(header, dict):
         raise CorruptFileError(f"{path}: the header is not an object")
     return header
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _varint(value: int) -> bytes:

@@ -173,7 +173,7 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
     if type(original) is not int or not 0 <= original <= 1 << 60:
         raise CorruptFileError(f"{path}: the header does not say how large the original network was")
     c = frame.header.get("c")
-    if c is not None and not (type(c) in {int, float} and c > 0):
+    if c is not None and not (type(c) in {int, float} and 0 < c < math.inf):
         raise CorruptFileError(f"{path}: the header has a quantisation step that is not a positive number")
     return FileInfo(
         path=Path(path),

@@ -18,6 +18,7 @@ from pyrosparse.coding.container import pack
 from pyrosparse.coding.steps import code_step
 from pyrosparse.coding.stream import Reader, Writer
 from pyrosparse.errors import CorruptFileError
+from tests.coding.test_container import sealed
 
 MEBIBYTE = 1 << 20
 
@@ -114,3 +115,12 @@ def test_planes_that_few_of_a_long_row_reach() -> None:
     start = time.process_time()
     np.testing.assert_array_equal(code_adaptive(reader, None, row.shape, None), row)
     assert time.process_time() - start < 0.6
+
+
+@pytest.mark.parametrize("step", ["NaN", "Infinity", "1e999", "0", "-1", "[1]"])
+def test_steps_that_are_no_positive_numbers(tmp_path: Path, step: str) -> None:
+    text = f'{{"a":["R"],"k":"","c":{step},"o":1}}'.encode()
+    path = tmp_path / "net.psz"
+    path.write_bytes(sealed(b"PSZ\3" + bytes([len(text)]) + text + b"\0"))
+    with pytest.raises(CorruptFileError, match="no JSON|not a positive number"):
+        coding.info(path)

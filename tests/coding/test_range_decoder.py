@@ -1,4 +1,4 @@
-"""The range coder and its models by the words of docs/file-format.md alone, against the library that writes files."""
+"""The range coder and its models by docs/file-format-decoder.md alone, against the library that writes files."""
 
 from __future__ import annotations
 
