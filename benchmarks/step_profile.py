@@ -74,7 +74,8 @@ def step_of(network: nn.Module, make: Callable[[], priors.Prior] | None, loader:
 
     def step(x: Tensor, y: Tensor) -> None:
         with pyro.validation_enabled(False):  # as in every step of a fit but the first
-            run.step(x, y, 0.5)
+            run.step.gradient(x, y, 0.5)
+            run.step.update()
 
     return step
 

@@ -150,10 +150,11 @@ class Run:
             # the first step alone is validated: by then every mistake in shapes and supports has shown
             with pyro.validation_enabled(step == 0):
                 x, y = x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)  # noqa: PLW2901
-                values = self.step(x, y, step / self.steps)
-            step += 1
-            if self.device.type == "cpu":
-                self._guard(values, step)
+                values = self.step.gradient(x, y, step / self.steps)
+                step += 1
+                if self.device.type == "cpu":
+                    self._guard(values, step)
+                self.step.update()
             sums += values
             count += 1
             if bar.due:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -56,38 +55,33 @@ class Step:
         self.layout = layout_of(model.network, example[:2], autocast=autocast is not None)
         self.elbo = SparseELBO()
 
-    def __call__(self, x: Tensor, y: Tensor, t: float) -> Tensor:
-        """Take one step; returns loss an example, log-likelihood and KL, without waiting for the device.
-
-        A loss that is no number leaves the parameters as they were, where that can be seen without waiting.
+    def gradient(self, x: Tensor, y: Tensor, t: float) -> Tensor:
+        """Put the gradient of a whole batch into the parameters; nothing waits for the device.
 
         :param t: progress of the run, from 0 to 1.
+        :returns: loss an example, log-likelihood and KL.
         """
         self.elbo.site_scale = {site: schedule(t) for site, schedule in self.schedules.items()}
         if self.lr_schedule is not None:
             scale_learning_rates(self.optimizer, self.lr_schedule(t))
         self.optimizer.zero_grad(set_to_none=True)
-        values = self._gradient(x, y)
-        if values.device.type == "cpu" and not math.isfinite(float(values[0])):
-            return values
-        if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        self.optimizer.step()
-        return values
-
-    @property
-    def kl(self) -> dict[str, Tensor]:
-        """KL divergence of each site at the last step, in nats; empty before the first."""
-        return {} if self.elbo.last is None else self.elbo.last.kl
-
-    def _gradient(self, x: Tensor, y: Tensor) -> Tensor:
-        """Gradient of the whole batch, in the parameters; returns loss, log-likelihood and KL of it."""
         if self.ranks.alone:
             return self._backward(x, y)
         share = self.ranks.share(x.shape[0])
         with shared(share.rows, share.total):
             values = self._backward(x[share.rows], y[share.rows])
         return self.ranks.average(self.parameters, values, share.weight)
+
+    def update(self) -> None:
+        """Let the optimiser go down the gradient."""
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        self.optimizer.step()
+
+    @property
+    def kl(self) -> dict[str, Tensor]:
+        """KL divergence of each site at the last step, in nats; empty before the first."""
+        return {} if self.elbo.last is None else self.elbo.last.kl
 
     def _backward(self, x: Tensor, y: Tensor) -> Tensor:
         with torch.autocast(x.device.type, self.autocast, enabled=self.autocast is not None):
