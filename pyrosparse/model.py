@@ -16,6 +16,7 @@ from pyrosparse.errors import NetworkError, PriorError, PyrosparseWarning
 from pyrosparse.layers import Site, axes, parts_of, sparse_layers, weight_shape, whole_layers
 from pyrosparse.likelihoods import Likelihood
 from pyrosparse.poutine.parameters import expose
+from pyrosparse.poutine.undrawn import widened
 from pyrosparse.priors import Prior
 from pyrosparse.text import nearest
 
@@ -142,9 +143,7 @@ class SparseModel(nn.Module):
             self.remember(x)
         # looking for tied weights walks the whole network: only where there are some
         output = functional_call(self.network, self.weights(), (x,), tie_weights=bool(self.tied))
-        if torch.is_autocast_enabled(output.device.type) and output.is_floating_point():
-            output = output.float()  # a likelihood of all data needs more digits
-        return self.likelihood.observe(output, y)
+        return self.likelihood.observe(widened(output), y)  # a likelihood of all data needs its digits
 
 
 def _key(site: str) -> str:

@@ -191,11 +191,10 @@ def _layer(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[s
     if on_inputs:
         return func(x * z, w.weight, bias, *others, **rest)
     w_tilde = w.weight
-    moments = w_tilde.through(func, x, others, rest) if isinstance(w_tilde, Undrawn) else None
-    if moments is not None and isinstance(w_tilde, Undrawn):
+    if isinstance(w_tilde, Undrawn) and (moments := w_tilde.through(func, x, others, rest)) is not None:
         y = w_tilde.noisy(*moments)
     else:
-        y = func(x, w_tilde.draw() if isinstance(w_tilde, Undrawn) else w_tilde, None, *others, **rest)
+        y = func(x, _real(w_tilde), None, *others, **rest)
     # z times a draw of w̃ ⋆ x is a draw of (z w̃) ⋆ x: one product where scaling mean and variance takes three
     return _plus(y * z, bias, channels)
 

@@ -25,6 +25,7 @@ __all__ = [
     "add_noise",
     "requires_grad",
     "transpose",
+    "widened",
 ]
 
 Handler = Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], Any]
@@ -55,9 +56,13 @@ class _Noise(torch.autograd.Function):
 
 def add_noise(mean: Tensor, variance: Tensor) -> Tensor:
     """Draw from N(mean, variance), with a floor of 1e-8 under the variance; in float32 under autocast."""
-    if torch.is_autocast_enabled(mean.device.type):
-        mean, variance = mean.float(), variance.float()
-    return _Noise.apply(mean, variance)
+    return _Noise.apply(widened(mean), widened(variance))
+
+
+def widened(x: Tensor) -> Tensor:
+    """What autocast has computed in half precision, in float32; everything else as it is."""
+    half = x.dtype in {torch.bfloat16, torch.float16}
+    return x.float() if half and torch.is_autocast_enabled(x.device.type) else x
 
 
 def squared(x: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from pyrosparse.poutine.undrawn import (
     Undrawn,
     requires_grad,
     transpose,
+    widened,
 )
 
 __all__ = ["UndrawnComplex", "UndrawnPairs"]
@@ -68,8 +69,7 @@ def _noisy(mean: Tensor, variance: Tensor, relation: Tensor | None) -> Tensor:
     :math:`m + p\varepsilon + q\bar\varepsilon`, :math:`p^2 = (V + \sqrt{V^2 - |R|^2})/2`, :math:`q = R/2p`: unlike
     Cholesky's factor it has no direction of its own, and is smooth where the real part has no variance.
     """
-    if torch.is_autocast_enabled(mean.device.type):
-        variance = variance.float()
+    variance = widened(variance)
     if relation is None:
         return _CircularNoise.apply(mean, variance)
     variance = variance + VARIANCE_FLOOR

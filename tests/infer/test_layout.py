@@ -102,6 +102,13 @@ def test_half_precision_leaves_parameters_and_kl_alone(prior: Callable[[], prior
         torch.testing.assert_close(a, b, rtol=0.0, atol=0.07)  # Adam: three steps of the sign, at most 0.06
 
 
+def test_double_precision_is_not_narrowed() -> None:
+    model, guide = pair(network=lambda: convolutional().double())
+    x, y = pictures()
+    fit = ps.fit(model, guide, TensorLoader(x.double(), y, 20), epochs=1, autocast="bfloat16", progress=False)
+    assert len(fit.history) == 1 and all(p.dtype == torch.float64 for p in guide.parameters())
+
+
 def test_other_precisions_are_refused() -> None:
     model, guide = pair()
     with pytest.raises(ConfigError, match=r"autocast is 'float16'; give 'bfloat16', or leave it out"):
