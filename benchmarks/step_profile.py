@@ -161,17 +161,20 @@ def parts_of(step: Step, data: Iterator[tuple[Tensor, Tensor]], steps: int, devi
 
 
 def table_of(rows: list[Mapping[str, Any]]) -> str:
-    """The table of the page, in Markdown."""
+    """A table for each network, in Markdown."""
     names = [*PARTS, "rest", "Python"]
-    lines = ["| network | method | ms | of deterministic | floor | " + " | ".join(names) + " |"]
-    lines.append("|---|---|" + "---:|" * (3 + len(names)))
-    for row in rows:
-        parts = " | ".join(f"{row['parts'][name]:.2f}" for name in names)
-        lines.append(
-            f"| {row['network']} | {row['method']} | {row['ms']:.2f} | {row['of_deterministic']:.2f} | "
-            f"{row['floor_ms']:.2f} | {parts} |"
-        )
-    return "\n".join(lines) + "\n"
+    lines = []
+    for network in dict.fromkeys(row["network"] for row in rows):
+        lines += [
+            f"| {network} | ms | ratio | floor | " + " | ".join(names) + " |",
+            "|---|" + "---:|" * (3 + len(names)),
+        ]
+        for row in rows:
+            if row["network"] == network:
+                numbers = (row["ms"], row["of_deterministic"], row["floor_ms"], *(row["parts"][n] for n in names))
+                lines.append(f"| {row['method']} | " + " | ".join(f"{n:.2f}" for n in numbers) + " |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def main() -> None:
