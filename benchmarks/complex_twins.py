@@ -121,17 +121,26 @@ def load(row: Row) -> Data:
     )
 
 
+# few examples: the prior is let in slowly, and fine-tuning is long
 PATHS = {
     "flevoland": Recipe(
-        dense_epochs=30, kl_weights=(2.0, 4.0, 8.0, 16.0), first_epochs=20, step_epochs=15, thresholds=(3.0, 2.5)
-    ),
-    "fsdd": Recipe(
-        dense_epochs=40,
-        kl_weights=(2.0, 4.0, 8.0, 16.0),
+        dense_epochs=90,
+        kl_weights=(1.0, 2.0, 4.0, 8.0, 16.0),
         first_epochs=20,
         step_epochs=15,
+        thresholds=(3.0, 2.0),
+        tune_epochs=30,
+        tune_lr=1e-3,
+    ),
+    "fsdd": Recipe(
+        dense_epochs=120,
+        kl_weights=(0.5, 2.0, 8.0, 16.0),
+        first_epochs=40,
+        step_epochs=20,
         batch=64,
-        thresholds=(3.0, 2.5),
+        thresholds=(3.0, 2.0, 1.0),
+        tune_epochs=40,
+        tune_lr=1e-3,
     ),
 }
 NETWORKS = {
