@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pyrosparse.coding.grid import Grid
 from pyrosparse.coding.integers import code_counts
-from pyrosparse.coding.logistic import WEIGHT, Mixer, Rates
+from pyrosparse.coding.logistic import WEIGHT, Mixer, Rates, gather
 from pyrosparse.coding.magnitudes import code_magnitudes
 from pyrosparse.coding.mask import code_alive
 from pyrosparse.coding.stream import DamagedStreamError, Stream
@@ -163,7 +163,7 @@ def code_lines(
     pattern, crowd, this, everything = width, width + 16, width + 58, width + 59
     strengths = np.repeat(np.array([8, 4, 4, 24 if counts is None else 1, 1]), [width, 16, 42, 1, 1])
     rates = Rates(strengths)
-    contexts = np.empty((5 if grid.lag else 3, width), np.int64)
+    contexts = np.empty((5 if grid.lag else 3, width), np.int32)
     contexts[0] = everything
     contexts[1] = this
     contexts[2] = np.arange(width)
@@ -186,7 +186,8 @@ def code_lines(
             contexts[3] = sums[0] + np.int64(pattern)
             contexts[4] = 7 * np.minimum(sums[1], 5) + np.minimum(sums[2], 6) + np.int64(crowd)
         ones = int(rates.ones[everything])
-        features = rates.odds(ones + start[0], int(rates.total[everything]) - ones + start[1])[contexts]
+        odds = rates.odds(ones + start[0], int(rates.total[everything]) - ones + start[1])
+        features = gather(odds, contexts)
         features[1:] -= features[0]
         bits = stream.coins(None if given is None else given[line], mixer.predict(features))
         mixer.learn(bits)
@@ -227,7 +228,7 @@ def code_signs(stream: Stream, negative: Small | None, mask: Small, grid: Grid) 
         places = np.flatnonzero(mask[line])
         if not len(places):
             continue
-        contexts = np.empty((4 if grid.lag else 2, len(places)), np.int64)
+        contexts = np.empty((4 if grid.lag else 2, len(places)), np.int32)
         contexts[0] = everything
         contexts[1] = places
         if grid.lag:
@@ -235,7 +236,7 @@ def code_signs(stream: Stream, negative: Small | None, mask: Small, grid: Grid) 
             contexts[2] = sums[0] + np.int64(pattern + int(weights[0].sum()))
             contexts[3] = sums[1] + np.int64(crowd + 6)
         ones = int(rates.ones[everything])
-        features = rates.odds(ones + 1, int(rates.total[everything]) - ones + 1)[contexts]
+        features = gather(rates.odds(ones + 1, int(rates.total[everything]) - ones + 1), contexts)
         features[1:] -= features[0]
         end = start + len(places)
         bits = stream.coins(None if negative is None else negative[start:end], mixer.predict(features))

@@ -8,16 +8,17 @@ that follows is integer arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COUNT", "ONE", "WEIGHT", "Mixer", "Rates", "decimals", "log_of", "squash"]
+__all__ = ["COUNT", "ONE", "WEIGHT", "Mixer", "Rates", "decimals", "gather", "log_of", "squash"]
 
 Ints = NDArray[np.int64]
+Small = NDArray[np.int32]
 
 ONE = 1 << 22  # certainty
 COUNT = 32  # one observation
@@ -28,6 +29,7 @@ LARGEST_ODDS = 12 * UNIT
 _LOG_BITS = 12
 _STEP_BITS = 4  # the table of the logistic function has one entry per 2^-8 nats
 _HALF_TABLE = LARGEST_ODDS >> _STEP_BITS
+_BLOCK = 1 << 12  # a longer batch is worked through in parts: what is in between is several times as large
 
 
 def decimals(digits: int) -> Context:
@@ -65,6 +67,18 @@ def squash(log_odds: Ints) -> Ints:
     return _logistic()[np.clip((log_odds + half_step >> _STEP_BITS) + _HALF_TABLE, 0, 2 * _HALF_TABLE)]
 
 
+def _parts(size: int) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, size, _BLOCK))
+
+
+def gather(odds: Small, contexts: Small) -> Small:
+    """Log-odds of contexts of shape ``(features, batch)``."""
+    out = np.empty(contexts.shape, np.int32)
+    for part in _parts(contexts.shape[1]):
+        out[:, part] = odds[contexts[:, part]]
+    return out
+
+
 class Rates:
     """How often a one came in each of several contexts.
 
@@ -74,22 +88,27 @@ class Rates:
     def __init__(self, strengths: Ints) -> None:
         self.ones = np.zeros(len(strengths), np.int64)
         self.total = np.zeros(len(strengths), np.int64)
-        self._strengths = COUNT * strengths
+        self._strengths = (COUNT * strengths).astype(np.int32)
 
-    def odds(self, ones: int, others: int) -> Ints:
+    def odds(self, ones: int, others: int) -> Small:
         """Log-odds in every context, pulled towards the rate ``ones / (ones + others)``."""
-        prior = self._strengths * ones // (ones + others)
-        counts = np.empty((2, len(self.ones)), np.int64)
-        counts[0] = COUNT * self.ones + prior + 1
-        counts[1] = COUNT * (self.total - self.ones) + self._strengths - prior + 1
-        logarithms = log_of(counts)
-        return logarithms[0] - logarithms[1]
+        out = np.empty(len(self.ones), np.int32)
+        for part in _parts(len(out)):
+            strengths, seen = self._strengths[part].astype(np.int64), self.ones[part]
+            prior = strengths * ones // (ones + others)
+            counts = np.empty((2, len(seen)), np.int64)
+            counts[0] = COUNT * seen + prior + 1
+            counts[1] = COUNT * (self.total[part] - seen) + strengths - prior + 1
+            logarithms = log_of(counts)
+            out[part] = logarithms[0] - logarithms[1]
+        return out
 
-    def learn(self, contexts: Ints, bits: NDArray[np.int8]) -> None:
+    def learn(self, contexts: Small, bits: NDArray[np.int8]) -> None:
         """Count bits, each in the contexts of its column."""
-        size = len(self.total)
-        self.total += np.bincount(contexts.ravel(), minlength=size)
-        self.ones += np.bincount(contexts[:, bits != 0].ravel(), minlength=size)
+        size, ones = len(self.total), bits != 0
+        for rows in contexts if contexts.size > _BLOCK else contexts[None]:
+            self.total += np.bincount(rows.ravel(), minlength=size)
+            self.ones += np.bincount(rows[..., ones].ravel(), minlength=size)
 
 
 class Mixer:
@@ -106,19 +125,23 @@ class Mixer:
         self._weights = np.array(weights, np.int64)
         self._information = np.full(len(weights), information << 20, np.int64)
 
-    def predict(self, features: Ints) -> Ints:
+    def predict(self, features: Small) -> Ints:
         """Probabilities of a one for features of shape ``(features, batch)``, in log-odds."""
         self._features = features
-        self._probabilities = squash(self._weights @ features >> 16)
+        self._probabilities = np.empty(features.shape[1], np.int64)
+        for part in _parts(features.shape[1]):
+            self._probabilities[part] = squash(self._weights @ features[:, part] >> 16)
         return self._probabilities
 
     def learn(self, bits: NDArray[np.int8]) -> None:
         """Take in the bits that the last prediction was for."""
-        p = self._probabilities
-        surprise = (bits.astype(np.int64) << 22) - p
-        variance = p * (ONE - p) >> 22
-        coarse = self._features >> 4
-        gradient = self._features @ surprise >> 12  # units of 2^-22
-        self._information += coarse * coarse @ variance >> 18  # units of 2^-20
-        self._weights += (gradient << 14) // self._information
+        gradient, information = np.zeros((2, len(self._weights)), np.int64)
+        for part in _parts(len(bits)):
+            features, p = self._features[:, part].astype(np.int64), self._probabilities[part]
+            surprise = (bits[part].astype(np.int64) << 22) - p
+            coarse = features >> 4
+            gradient += features @ surprise
+            information += coarse * coarse @ (p * (ONE - p) >> 22)
+        self._information += information >> 18  # units of 2^-20
+        self._weights += (gradient >> 12 << 14) // self._information  # of units of 2^-22
         np.clip(self._weights, -4 * WEIGHT, 4 * WEIGHT, out=self._weights)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pyrosparse.coding.grid import Grid
 from pyrosparse.coding.integers import class_of, first_of, width_of
-from pyrosparse.coding.logistic import WEIGHT, Mixer, Rates, log_of
+from pyrosparse.coding.logistic import WEIGHT, Mixer, Rates, gather, log_of
 from pyrosparse.coding.stream import DamagedStreamError, Stream
 
 __all__ = ["MOST_PLANES", "code_magnitudes"]
@@ -77,10 +77,10 @@ def code_magnitudes(stream: Stream, rest: Ints | None, mask: Small, grid: Grid, 
         for start, end in _blocks(len(chosen), learning):
             part = slice(start, end)
             near = _around(alive, grid, where[part], across[part])
-            contexts = np.full((2, end - start), 35)
+            contexts = np.full((2, end - start), 35, np.int32)
             contexts[1] = 5 * np.minimum(near, 6) + np.minimum(crowd[chosen[part]] - near, 4)
-            features = np.empty((4, end - start), np.int64)
-            features[:2] = rates.odds(ones, others)[contexts]
+            features = np.empty((4, end - start), np.int32)
+            features[:2] = gather(rates.odds(ones, others), contexts)
             features[1] -= features[0]
             features[2], features[3] = by_place[across[part]], by_line[where[part]]
             given = None if classes is None else (classes[chosen[part]] > plane).astype(np.int8)

@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pyrosparse import coding
 from pyrosparse.coding import architecture
 from pyrosparse.coding.adaptive import Walk, code_adaptive
+from pyrosparse.coding.codecs import fetch, send
 from pyrosparse.coding.container import pack
+from pyrosparse.coding.content import Content
 from pyrosparse.coding.steps import code_step
 from pyrosparse.coding.stream import Reader, Writer
 from pyrosparse.errors import CorruptFileError
@@ -80,6 +83,21 @@ def test_a_few_bytes_do_not_take_much_memory(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2 * MEBIBYTE
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("shape", [(1, 32768), (2, 32768)])
+def test_a_long_line_takes_no_more_memory_than_others(shape: tuple[int, int], lag: int) -> None:
+    """What is in between, several times as large as the line, is held for a part of it at a time."""
+    levels = np.random.default_rng(0).integers(-40, 40, shape).astype(np.int32)
+    writer = Writer()
+    send(writer, "w", Content("a", torch.float32, levels, 0.1, walk=Walk(lag=lag)))
+    tracemalloc.start()
+    got = fetch(Reader(*writer.finish()), "w", "a", shape, torch.float32)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(got.levels, levels)
+    assert peak < 130 * levels.size
 
 
 @pytest.mark.parametrize("depth", [40, 300, 600, 900])
