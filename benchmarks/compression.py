@@ -92,29 +92,35 @@ def fit_posterior(
     """Fit Sparse VD or ARD with live shrinking, or read the fit back; also the CPU seconds that it took."""
     parts = {k: v for k, v in asdict(recipe).items() if k not in AFTER_THE_FIT}
     start = sum(float(p.detach().double().abs().sum()) for p in net.parameters())
-    prior = {"log-uniform": ps.priors.LogUniform, "ARD": ps.priors.ARD}[recipe.prior]()
-    model = ps.SparseModel(net, prior, ps.likelihoods.Categorical(num_data=data.num_data))
-    guide = guides.AutoSparse(model, log_var=recipe.log_var)
-    heavy = schedules.overweight(peak=recipe.peak, rise=0.15, hold=0.4, settle=0.6, value=recipe.settle_value)
+    model, guide = pair_of(net, data, recipe)
     history, seconds = cached.fit(
-        model,
-        guide,
-        train,
-        name=name,
-        key=json.dumps([parts, start]),
-        epochs=recipe.epochs,
-        say=_say,
-        val_loader=data.val,
-        lr=recipe.lr,
-        lr_log_var=recipe.lr_log_var,
-        lr_schedule=schedules.cosine(hold=recipe.hold),
-        kl_schedule=schedules.warm_up(until=0.15),
-        site_schedules=dict.fromkeys(recipe.sites, heavy),
-        threshold=recipe.freeze_threshold,
-        freeze_at=recipe.freeze_at,
-        shrink_every=recipe.shrink_every,
+        model, guide, train, name=name, key=json.dumps([parts, start]), say=_say, **options_of(data, recipe)
     )
     return model, guide, history, seconds
+
+
+def pair_of(net: nn.Module, data: Data, recipe: Recipe) -> tuple[ps.SparseModel, guides.AutoSparse]:
+    """Model and guide of a recipe."""
+    prior = {"log-uniform": ps.priors.LogUniform, "ARD": ps.priors.ARD}[recipe.prior]()
+    model = ps.SparseModel(net, prior, ps.likelihoods.Categorical(num_data=data.num_data))
+    return model, guides.AutoSparse(model, log_var=recipe.log_var)
+
+
+def options_of(data: Data, recipe: Recipe) -> dict[str, Any]:
+    """Options of :func:`pyrosparse.fit` by a recipe."""
+    heavy = schedules.overweight(peak=recipe.peak, rise=0.15, hold=0.4, settle=0.6, value=recipe.settle_value)
+    return {
+        "epochs": recipe.epochs,
+        "val_loader": data.val,
+        "lr": recipe.lr,
+        "lr_log_var": recipe.lr_log_var,
+        "lr_schedule": schedules.cosine(hold=recipe.hold),
+        "kl_schedule": schedules.warm_up(until=0.15),
+        "site_schedules": dict.fromkeys(recipe.sites, heavy),
+        "threshold": recipe.freeze_threshold,
+        "freeze_at": recipe.freeze_at,
+        "shrink_every": recipe.shrink_every,
+    }
 
 
 def _say(state: Any) -> None:
