@@ -13,6 +13,7 @@ from common import FOLDER, RESULTS
 from complex_tables import complex_networks
 from curves import curve
 from reconstruction_tables import alexnet, reconstructions, solvers, together
+from speed_tables import group_steps, inference, memory, profile, public, steps, wall_time
 
 # recipes whose test errors have been seen, and which were then changed: with new seeds
 TRIALS = {
@@ -114,83 +115,6 @@ def _claim(c: dict[str, Any]) -> str:
     return f"  - {c['figure']}: asked ≥ {asked}; measured {measured} at {100 * c['test_error']:.2f} %: {met}."
 
 
-def group_steps() -> list[str]:
-    """Table of the group methods' step times."""
-    result = read("step_time_groups")
-    if result is None:
-        return []
-    lines = ["## Step time of the group methods, LeNet-300-100", "", "By hand: the form of the published code in plain"]
-    lines += [f"torch with plain Adam. Denormal numbers are {result['denormals']} in every variant.", ""]
-    lines += ["| variant | ms a step | of deterministic |", "|---|---|---|"]
-    lines += [f"| {k} | {v:.2f} | {result['of_deterministic'][k]:.2f} |" for k, v in result["ms"].items()]
-    return [*lines, "", *verdicts(result["verdict"]), ""]
-
-
-def public() -> list[str]:
-    """Table of step times against public packages."""
-    result = read("step_time_public")
-    if result is None:
-        return []
-    lines = [
-        "## Step time against public packages",
-        "",
-        f"Batch {result['batch']}, one thread, nothing shrunk; ours is",
-    ]
-    lines += [f"`fit` with the exact KL. Denormal numbers are {result['denormals']} in every variant.", ""]
-    lines += ["| network | variant | ms a step | of ours |", "|---|---|---|---|"]
-    lines += [f"| {r['network']} | {r['variant']} | {r['ms']:.2f} | {r['of_ours']:.2f} |" for r in result["rows"]]
-    absent = [f"- Not installed: {', '.join(result['not_installed'])}."] if result["not_installed"] else []
-    return [*lines, "", *verdicts(result["verdict"]), *absent, ""]
-
-
-def profile() -> list[str]:
-    """Where the time of a step goes."""
-    path = RESULTS / "step_profile.md"
-    if not path.exists():
-        return []
-    head = "Milliseconds, 128 images, one thread, nothing shrunk; what the columns are: `step_profile.py`."
-    return ["## Where the time of a step goes", "", head, "", *path.read_text().splitlines(), ""]
-
-
-def inference() -> list[str]:
-    """Table of inference times."""
-    result = read("inference")
-    if result is None:
-        return []
-    lines = ["## Inference, pruned against dense", ""]
-    lines += ["| network | engine | threads | batch | ms | times faster than dense |", "|---|---|---|---|---|---|"]
-    for row in result["rows"]:
-        name = f"{row['network']}, {row['row']}"
-        cells = (
-            name,
-            row["engine"],
-            str(row["threads"]),
-            f"{row['batch']:,}",
-            f"{row['ms']:.3f}",
-            f"{row['faster']:.1f}",
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
-
-
-def steps(name: str, title: str) -> list[str]:
-    """Table of step times."""
-    result = read(name)
-    if result is None:
-        return []
-    lines = [
-        f"## {title}",
-        "",
-        f"Batch {result['batch']}, {result['threads']} thread, medians of {result['rounds']} interleaved rounds of "
-        f"{result['steps']} steps. Denormal numbers are {result['denormals']} in every variant.",
-        "",
-    ]
-    lines += ["| variant | ms a step | of by hand, fused Adam | of deterministic |", "|---|---|---|---|"]
-    for variant, row in result["rows"].items():
-        lines.append(f"| {variant} | {row['ms']:.2f} | {row['to_by_hand_fused']:.2f} | {row['to_deterministic']:.2f} |")
-    return [*lines, ""]
-
-
 def main() -> None:
     """Write README.md."""
     lines = [INTRO]
@@ -204,6 +128,8 @@ def main() -> None:
         group_steps,
         public,
         profile,
+        wall_time,
+        memory,
         complex_networks,
         inference,
         reconstructions,
