@@ -91,12 +91,12 @@ def wall_time() -> list[str]:
     lines = [
         "## Wall time of whole Sparse VD runs",
         "",
-        "Dense training, fit and pruning, of deterministic training of the whole network for as many epochs, whose steps",
-        "were timed in between (one thread, denormal numbers flushed to zero). LeNet-5-Caffe runs by the recipe of one",
-        "cycle, with its cut before the fit; its teacher is not counted.",
+        "Dense training, fit and pruning, of deterministic training of the whole network for as many epochs, whose",
+        "steps were timed in between (one thread, denormal numbers flushed to zero). LeNet-5-Caffe runs by the recipe",
+        "of one cycle, with its cut before the fit; its teacher is not counted.",
         "",
-        "| network | epochs | params, test error % | deterministic, s | with shrinking | without | step in the first epoch "
-        "| in the last quarter |",
+        "| network | epochs | params, test error % | deterministic, s | with shrinking | without "
+        "| step in the first epoch | in the last quarter |",
         "|---|---|---|---|---|---|---|---|",
     ]
     names = ("with_shrinking", "without_shrinking", "first_epoch_step", "last_quarter_step")
@@ -122,8 +122,8 @@ def memory() -> list[str]:
     result = read("memory")
     if result is None:
         return []
-    head = f"Of network, optimiser and steps of {result['batch']} images on the {result['device'].upper()}, each variant in"
-    lines = ["## Peak memory", "", head, f"processes of its own (medians of {result['rounds']}).", ""]
+    head = f"Of network, optimiser and steps of {result['batch']} images on the {result['device'].upper()}; each"
+    lines = ["## Peak memory", "", head, f"variant runs in processes of its own (medians of {result['rounds']}).", ""]
     lines += ["| network | method | MiB | of deterministic |", "|---|---|---|---|"]
     lines += [
         f"| {r['network']} | {r['method']} | {r['bytes'] / 2**20:.1f} | {r['of_deterministic']:.2f} |"
