@@ -72,7 +72,8 @@ def prune(
     if not c > 0:
         raise PruneError(f"c is {c}; give a positive number of posterior standard deviations")
     source = Source(model, guide, args, network=network, likelihood=likelihood, example=example)
-    report = PruneReport(threshold=DEFAULT_THRESHOLD)
+    statistic = ", ".join(dict.fromkeys(family.statistic for family in source.families.values()))
+    report = PruneReport(threshold=DEFAULT_THRESHOLD, statistic=statistic)
     if val_loader is not None:
         there = {site: f.relevance() > -torch.inf for site, f in source.families.items()}
         dense = masked_network(source.network, source.families, there)
@@ -159,7 +160,7 @@ def _auto(source: Source, val_loader: Batches, report: PruneReport, tolerance: f
         report.curve += try_thresholds(source.network, source.families, thresholds, val_loader, source.likelihood)
         report.curve.sort(key=lambda c: c.threshold)
         assert report.dense_error is not None
-        return smallest_within(report.curve, report.dense_error, tolerance)
+        return smallest_within(report.curve, report.dense_error, tolerance, statistic=report.statistic)
 
     coarse = search(candidates(source.families))
     lower = [c.threshold for c in report.curve if c.threshold < coarse.threshold]

@@ -70,7 +70,7 @@ class Candidate:
 class PruneReport:
     """How a network was pruned and what came of it.
 
-    :param threshold: largest log α that is kept.
+    :param threshold: largest log α, or ``statistic``, that is kept.
     :param layers: one report a layer.
     :param curve: every threshold that was tried.
     :param dense_error: validation error of the posterior mean before pruning, if it was measured.
@@ -78,6 +78,7 @@ class PruneReport:
     :param difference: largest difference between the outputs of the masked and of the smaller network, relative
         to the largest output; None when they could not be compared.
     :param notes: what was done otherwise than asked, and why.
+    :param statistic: what is compared with the threshold: log α, or what stands for it where weights share scales.
     """
 
     threshold: float
@@ -87,6 +88,7 @@ class PruneReport:
     error: float | None = None
     difference: float | None = None
     notes: list[str] = field(default_factory=list)
+    statistic: str = "log α"
 
     @property
     def kept(self) -> int:
@@ -145,7 +147,7 @@ class PruneReport:
         rows.append(("all", f"{self.total:,}", f"{self.kept:,}", f"{100 * self.kept / self.total:.2f} %", "", ""))
         lines = [
             table(("site", "weights", "kept", "density", "inputs", "units"), rows),
-            f"threshold log α ≤ {self.threshold:.3g}: {self.ratio:.1f} times fewer weights",
+            f"threshold {self.statistic} ≤ {self.threshold:.3g}: {self.ratio:.1f} times fewer weights",
         ]
         if self.flops and self.original_flops:
             times = self.original_flops / self.flops

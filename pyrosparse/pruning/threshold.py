@@ -64,8 +64,12 @@ def between(families: Mapping[str, Family], low: float, high: float, count: int 
     return sorted({-float(inside[k]) for k in picks})
 
 
-def smallest_within(tried: Sequence[Candidate], dense_error: float, tolerance: float) -> Candidate:
+def smallest_within(
+    tried: Sequence[Candidate], dense_error: float, tolerance: float, *, statistic: str = "log α"
+) -> Candidate:
     """The candidate that keeps fewest weights at an error of at most ``dense_error + tolerance``.
+
+    :param statistic: what thresholds are compared with, for the message.
 
     :raises PruneError: when none does.
     """
@@ -73,8 +77,8 @@ def smallest_within(tried: Sequence[Candidate], dense_error: float, tolerance: f
     if not good:
         best = min(tried, key=lambda c: (c.error if c.error is not None else math.inf, c.kept))
         raise PruneError(
-            f"no threshold keeps the validation error within {tolerance:.3g} of {dense_error:.4g}; the best, log α ≤ "
-            f"{best.threshold:.3g}, has {best.error or 0.0:.4g}: allow more, or fit longer"
+            f"no threshold keeps the validation error within {tolerance:.3g} of {dense_error:.4g}; the best, "
+            f"{statistic} ≤ {best.threshold:.3g}, has {best.error or 0.0:.4g}: allow more, or fit longer"
         )
     return min(good, key=lambda c: (c.kept, c.error))
 

@@ -49,7 +49,7 @@ def tradeoff(run: Run) -> Html:
             accuracy=accuracy,
             in_bytes=cost == "bytes",
             chosen=chosen,
-            note="" if chosen is None else _note(rows[chosen], accuracy),
+            note="" if chosen is None else _note(rows[chosen], accuracy, run.statistic),
             reference=finite(run.stage("dense").get("val_accuracy" if accuracy else "val_error")),
         ),
         key="tradeoff",
@@ -61,15 +61,20 @@ def tradeoff(run: Run) -> Html:
     if accuracy:
         caption += " The accuracy axis is stretched towards 100 % where errors differ much."
     return section(
-        title, lead, _grid(figure(svg, "Over thresholds", caption), _points(rows, cost, chosen, accuracy=accuracy))
+        title,
+        lead,
+        _grid(
+            figure(svg, "Over thresholds", caption),
+            _points(rows, cost, chosen, accuracy=accuracy, statistic=run.statistic),
+        ),
     )
 
 
-def _note(row: Mapping[str, Any], accuracy: bool) -> str:
+def _note(row: Mapping[str, Any], accuracy: bool, statistic: str) -> str:
     quality = _quality(row, accuracy)
     written = percent(quality) if accuracy else decimal(quality, 4)
     place = f"{size_of(row['bytes'])}, " if finite(row.get("bytes")) is not None else ""
-    return f"chosen: log α ≤ {float(row['threshold']):.3g}\n{place}{written}"
+    return f"chosen: {statistic} ≤ {float(row['threshold']):.3g}\n{place}{written}"
 
 
 def _chosen(run: Run, rows: list[Mapping[str, Any]]) -> int | None:
@@ -87,7 +92,7 @@ def _quality(row: Mapping[str, Any], accuracy: bool) -> float | None:
     return known if known is not None else None if error is None else 1 - error
 
 
-def _points(rows: list[Mapping[str, Any]], cost: str, chosen: int | None, *, accuracy: bool) -> Html:
+def _points(rows: list[Mapping[str, Any]], cost: str, chosen: int | None, *, accuracy: bool, statistic: str) -> Html:
     """The points of the curve as a table."""
     body = []
     for i, row in enumerate(rows):
@@ -99,7 +104,7 @@ def _points(rows: list[Mapping[str, Any]], cost: str, chosen: int | None, *, acc
             percent(quality) if accuracy else decimal(quality, 4),
         ]
         body.append([element("strong", cell) for cell in cells] if i == chosen else cells)
-    header = ["log α ≤", "Non-zero", *(["File"] if cost == "bytes" else []), "Accuracy" if accuracy else "Error"]
+    header = [f"{statistic} ≤", "Non-zero", *(["File"] if cost == "bytes" else []), "Accuracy" if accuracy else "Error"]
     return table(header, body, caption="The points of the curve as numbers", left=0)
 
 

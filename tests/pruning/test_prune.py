@@ -113,6 +113,16 @@ def test_report_has_the_right_numbers_and_prints_them() -> None:
     ]
 
 
+def test_report_names_what_the_threshold_was_compared_with() -> None:
+    model = ps.SparseModel(mlp(5, 4, 3), ps.priors.GroupLogUniform(), ps.likelihoods.Categorical(num_data=10))
+    guide = guides.AutoSparse(model)
+    statistic = next(iter(guide.families.values())).statistic
+    report = ps.prune(model, guide).report
+    assert statistic != "log α"
+    assert report.statistic == statistic
+    assert f"threshold {statistic} ≤ 3:" in str(report)
+
+
 def test_threshold_as_a_number() -> None:
     model, guide = pair(mlp(5, 4, 3), None, (5,), scatter=4.0)
     for threshold in (-1.0, -2, 100.0):
