@@ -12,14 +12,13 @@ from pyrosparse.models.complex_lenet import complex_conv, complex_dense
 from pyrosparse.models.lenet import lenet_5_caffe, lenet_300_100
 from pyrosparse.models.mlp import digits_mlp, mlp
 from pyrosparse.models.music import complex_music
-from pyrosparse.models.twins import PartsAsChannels, Twin
+from pyrosparse.models.twins import Twin
 from pyrosparse.models.vgg import complex_vgg_16, vgg_16
 from pyrosparse.models.wide_resnet import gated_wide_resnet, wide_resnet
 from pyrosparse.models.zoo import ZOO, build, sparse
 
 __all__ = [
     "ZOO",
-    "PartsAsChannels",
     "Twin",
     "alexnet",
     "build",

@@ -8,24 +8,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import pyrosparse.nn as psnn
 from pyrosparse.errors import ConfigError
 from pyrosparse.text import nearest
 
-__all__ = ["COMPLEX", "REAL", "Kind", "PartsAsChannels", "Twin", "twin_network"]
-
-
-class PartsAsChannels(nn.Module):
-    """Real and imaginary parts as twice as many real channels: ``(B, C, …)`` to ``(B, 2C, …)``, all real parts first.
-
-    What a real network reads of complex data.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Separate the parts."""
-        return torch.cat([input.real, input.imag], 1)
+__all__ = ["COMPLEX", "REAL", "Kind", "Twin", "twin_network"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +46,7 @@ class Kind:
         if self.is_complex:
             layers["cast"] = psnn.ToComplex()
         elif complex_input or fourier:
-            layers["cast"] = PartsAsChannels()
+            layers["cast"] = psnn.ToReal(dim=1)
         return layers
 
     def end(self) -> OrderedDict[str, nn.Module]:

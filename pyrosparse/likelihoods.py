@@ -74,10 +74,23 @@ class Likelihood(nn.Module, ABC):
     def check(self, output: Tensor, y: Tensor) -> None:
         """Refuse targets that do not fit the output.
 
-        :raises DataError: saying which shapes or labels do not fit.
+        :raises DataError: saying which shapes or labels do not fit, or that numbers are complex where they must be
+            real.
         """
         if output.shape[0] != y.shape[0]:
             raise DataError(f"the network gives {output.shape[0]} outputs for {y.shape[0]} targets")
+
+
+def _refuse_complex(likelihood: Likelihood, output: Tensor, y: Tensor) -> None:
+    """Refuse complex outputs and targets, of which torch would make complex densities."""
+    name = type(likelihood).__name__
+    if output.is_complex():
+        raise DataError(
+            f"{name} needs real outputs, and the network gives {output.dtype}: end it with RealPart() or Modulus(), or "
+            "with ToReal() for both parts"
+        )
+    if y.is_complex():
+        raise DataError(f"{name}: the targets are {y.dtype}: give their parts as ToReal() does at the network's end")
 
 
 class _SoftCategorical(pdist.OneHotCategorical):
@@ -108,6 +121,7 @@ class Categorical(Likelihood):
 
     def check(self, output: Tensor, y: Tensor) -> None:  # noqa: D102
         super().check(output, y)
+        _refuse_complex(self, output, y)
         if output.dim() != 2:
             raise DataError(
                 f"Categorical needs logits of shape (batch, classes); the network gives {tuple(output.shape)}"
@@ -162,6 +176,7 @@ class Gaussian(Likelihood):
 
     def check(self, output: Tensor, y: Tensor) -> None:  # noqa: D102
         super().check(output, y)
+        _refuse_complex(self, output, y)
         if output.shape != y.shape:
             raise DataError(f"Gaussian: targets have shape {tuple(y.shape)}, the network gives {tuple(output.shape)}")
 
@@ -189,6 +204,7 @@ class MultiLabel(Likelihood):
 
     def check(self, output: Tensor, y: Tensor) -> None:  # noqa: D102
         super().check(output, y)
+        _refuse_complex(self, output, y)
         if output.shape != y.shape:
             raise DataError(f"MultiLabel: targets have shape {tuple(y.shape)}, the network gives {tuple(output.shape)}")
         if not y.is_floating_point():

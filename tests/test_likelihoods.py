@@ -174,3 +174,12 @@ def test_metrics_have_names() -> None:
         "mean squared error",
         "label error",
     )
+
+
+@pytest.mark.parametrize("likelihood", [Categorical(9), Gaussian(9), MultiLabel(9)], ids=lambda m: type(m).__name__)
+def test_complex_numbers_are_refused(likelihood: Likelihood) -> None:
+    z, x = torch.zeros(3, 2, dtype=torch.complex64), torch.zeros(3, 2)
+    with pytest.raises(DataError, match=r"needs real outputs, and the network gives torch\.complex64: end it with"):
+        likelihood.check(z, x)
+    with pytest.raises(DataError, match=r"the targets are torch\.complex64"):
+        likelihood.check(x, z)

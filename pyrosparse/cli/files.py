@@ -122,7 +122,9 @@ def _takes_complex(network: object) -> bool:
     from torch import nn
 
     from pyrosparse.layers import COMPLEX_LAYERS
+    from pyrosparse.nn import ComplexBatchNorm1d, ComplexBatchNorm2d, ComplexBatchNorm3d, ToReal
 
     assert isinstance(network, nn.Module)
     leaves = (m for m in network.modules() if not list(m.children()) and not isinstance(m, nn.Flatten))
-    return isinstance(next(leaves, None), COMPLEX_LAYERS)
+    first = next(leaves, None)
+    return isinstance(first, (*COMPLEX_LAYERS, ComplexBatchNorm1d, ComplexBatchNorm2d, ComplexBatchNorm3d, ToReal))

@@ -260,7 +260,7 @@ def _register_complex() -> None:
     for code, name in {
         "ZL": "ComplexLinear", "ZS": "ComplexSelectLinear", "ZR": "CReLU", "ZM": "ModReLU", "ZQ": "ZReLU",
         "ZK": "Cardioid", "ZD": "ComplexDropout", "ZP": "PhaseShift", "ZI": "ToComplex", "ZF": "FourierFeatures2d",
-        "RE": "RealPart", "IM": "ImaginaryPart", "AB": "Modulus",
+        "ZO": "ToReal", "RE": "RealPart", "IM": "ImaginaryPart", "AB": "Modulus",
     }.items():  # fmt: skip
         register(code, getattr(psnn, name))
     # the window is a tensor of the state

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,35 +16,11 @@ from torch import Tensor, fx, nn
 
 import pyrosparse.nn as psnn
 from pyrosparse.errors import ExportError
+from pyrosparse.export.pair import ATTRIBUTES, FUNCTIONS, METHODS, Pair
 from pyrosparse.nn.complex_norm import inverse_root
 from pyrosparse.pruning.tracing import follow
 
 __all__ = ["RealPairs", "is_complex_network"]
-
-
-class Pair(NamedTuple):
-    """Real and imaginary part."""
-
-    re: Tensor
-    im: Tensor
-
-    @property
-    def modulus(self) -> Tensor:
-        return (self.re * self.re + self.im * self.im).sqrt()
-
-    @property
-    def direction(self) -> Pair:
-        """``z/|z|``, and 0 at 0."""
-        size = self.modulus.clamp_min(torch.finfo(self.re.dtype).tiny)
-        return Pair(self.re / size, self.im / size)
-
-    def each(self, function: Callable[[Tensor], Tensor]) -> Pair:
-        """Apply a function to both parts."""
-        return Pair(function(self.re), function(self.im))
-
-    def times(self, factor: Tensor) -> Pair:
-        """Multiply by a real tensor."""
-        return Pair(self.re * factor, self.im * factor)
 
 
 Form = Callable[..., Any]
@@ -94,19 +70,24 @@ class _Run(fx.Interpreter):
         raise ExportError(f"{target} ({type(module).__name__}) has no form in real arithmetic")
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        pair, *rest = args
-        if not isinstance(pair, Pair):
+        listed = args[0] if args and isinstance(args[0], list) else ()
+        if not any(isinstance(z, Pair) for z in (*args, *listed)):
             return super().call_function(target, args, kwargs)
+        if target in FUNCTIONS and kwargs.keys() <= {"dim"}:
+            return FUNCTIONS[target](*args, **kwargs)
+        first, *rest = args
         if target in {torch.flatten, torch.reshape}:
-            return pair.each(lambda x: target(x, *rest, **kwargs))
-        if target is getattr and rest == ["shape"]:
-            return pair.re.shape
+            return first.each(lambda x: target(x, *rest, **kwargs))
+        if target is getattr and rest[0] in ATTRIBUTES:
+            return ATTRIBUTES[rest[0]](first)
         raise ExportError(f"{getattr(target, '__name__', target)} of complex tensors has no form in real arithmetic")
 
     def call_method(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         pair, *rest = args
-        if not isinstance(pair, Pair):
+        if not any(isinstance(z, Pair) for z in args):
             return super().call_method(target, args, kwargs)
+        if target in METHODS and not kwargs:
+            return METHODS[target](*args)
         if target in {"flatten", "reshape", "view", "contiguous"}:
             return pair.each(lambda x: getattr(x, target)(*rest, **kwargs))
         if target in {"size", "dim"}:
@@ -290,6 +271,7 @@ _FORMS: dict[type[nn.Module], Form] = {
         (psnn.ComplexDropout, psnn.ComplexDropout1d, psnn.ComplexDropout2d, psnn.ComplexDropout3d), lambda module, z: z
     ),
     psnn.ToComplex: _cast,
+    psnn.ToReal: lambda module, z: module.parts(*z),
     psnn.RealPart: lambda module, z: z.re,
     psnn.ImaginaryPart: lambda module, z: z.im,
     psnn.Modulus: lambda module, z: z.modulus,

@@ -7,7 +7,7 @@ shape (..., 2), so that everything that knows real parameters can serve them.
 from __future__ import annotations
 
 from pyrosparse.nn.complex_activation import Cardioid, CReLU, ModReLU, ZReLU
-from pyrosparse.nn.complex_cast import ComplexLayout, ImaginaryPart, Modulus, PhaseShift, RealPart, ToComplex
+from pyrosparse.nn.complex_cast import ComplexLayout, ImaginaryPart, Modulus, PhaseShift, RealPart, ToComplex, ToReal
 from pyrosparse.nn.complex_conv import (
     ComplexConv1d,
     ComplexConv2d,
@@ -76,6 +76,7 @@ __all__ = [
     "Selecting",
     "ShortTimeFourier",
     "ToComplex",
+    "ToReal",
     "ZReLU",
     "complex_kaiming_normal_",
     "complex_kaiming_uniform_",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.nn.complex_forms import on_parts
-from pyrosparse.nn.complex_weight import Device
+from pyrosparse.nn.complex_weight import Device, check_complex
 
 __all__ = ["CReLU", "Cardioid", "ModReLU", "ZReLU"]
 
@@ -15,7 +15,11 @@ class CReLU(nn.Module):
     """``relu(Re z) + i relu(Im z)``, Trabelsi et al. (2018)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply to each number."""
+        """Apply to each number.
+
+        :raises NetworkError: for an input that is not complex.
+        """
+        check_complex(self, input)
         return on_parts(torch.relu, input)
 
 
@@ -23,7 +27,11 @@ class ZReLU(nn.Module):
     """``z`` where both parts are positive, else 0; Guberman (2016)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply to each number."""
+        """Apply to each number.
+
+        :raises NetworkError: for an input that is not complex.
+        """
+        check_complex(self, input)
         return torch.where((input.real > 0) & (input.imag > 0), input, 0.0)
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.errors import DataError, NetworkError
-from pyrosparse.nn.complex_weight import Device
+from pyrosparse.nn.complex_weight import Device, check_complex, in_a_complex_precision
 
-__all__ = ["ComplexLayout", "ImaginaryPart", "Modulus", "PhaseShift", "RealPart", "ToComplex"]
+__all__ = ["ComplexLayout", "ImaginaryPart", "Modulus", "PhaseShift", "RealPart", "ToComplex", "ToReal"]
 
 
 class ComplexLayout(StrEnum):
@@ -27,7 +27,28 @@ class ComplexLayout(StrEnum):
     """All real parts, then all imaginary parts."""
 
 
-class ToComplex(nn.Module):
+class _Cast(nn.Module):
+    """Where the parts stand."""
+
+    def __init__(self, layout: ComplexLayout | str, dim: int) -> None:
+        super().__init__()
+        if layout not in set(ComplexLayout):
+            names = ", ".join(repr(known.value) for known in ComplexLayout)
+            raise NetworkError(f"{type(self).__name__}: layout={layout!r} is unknown; choose one of {names}")
+        self.layout, self.dim = ComplexLayout(layout), dim
+
+    def _axis(self, input: Tensor) -> int:
+        """The axis that holds both parts, counted from the front."""
+        if not -input.dim() <= self.dim < input.dim():
+            raise DataError(f"{type(self).__name__}: a tensor of shape {tuple(input.shape)} has no axis {self.dim}")
+        return self.dim % input.dim()
+
+    def extra_repr(self) -> str:
+        """Describe the layer."""
+        return repr(self.layout.value) + ("" if self.layout is ComplexLayout.REAL else f", dim={self.dim}")
+
+
+class ToComplex(_Cast):
     """Make complex tensors of real ones.
 
     :param layout: :class:`ComplexLayout` or its value.
@@ -36,36 +57,61 @@ class ToComplex(nn.Module):
     """
 
     def __init__(self, layout: ComplexLayout | str = ComplexLayout.REAL, *, dim: int = -1) -> None:
-        super().__init__()
-        if layout not in set(ComplexLayout):
-            names = ", ".join(repr(known.value) for known in ComplexLayout)
-            raise NetworkError(f"ToComplex: layout={layout!r} is unknown; choose one of {names}")
-        self.layout, self.dim = ComplexLayout(layout), dim
+        super().__init__(layout, dim)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Make complex; complex tensors pass unchanged under ``"real"``.
+        """Make complex; complex tensors pass unchanged under ``"real"``. Of bfloat16 they are made in float32.
 
-        :raises DataError: for integers, or an axis of odd length.
+        :raises DataError: for integers, an axis that is not there, or one of odd length.
         """
         if self.layout is ComplexLayout.REAL and input.is_complex():
             return input
         if not input.is_floating_point():
             raise DataError(f"ToComplex({self.layout.value!r}) takes floating-point tensors, not {input.dtype}")
+        input = in_a_complex_precision(input)
         if self.layout is ComplexLayout.REAL:
             return torch.complex(input, torch.zeros_like(input))
-        if input.shape[self.dim] % 2:
+        dim = self._axis(input)
+        if input.shape[dim] % 2:
             raise DataError(
                 f"ToComplex: axis {self.dim} of a tensor of shape {tuple(input.shape)} cannot hold both parts: its "
                 "length is odd"
             )
         if self.layout is ComplexLayout.CONCATENATED:
-            return torch.complex(*input.chunk(2, self.dim))
-        dim = self.dim % input.dim()
+            return torch.complex(*input.chunk(2, dim))
         return torch.view_as_complex(input.unflatten(dim, (-1, 2)).movedim(dim + 1, -1).contiguous())
 
-    def extra_repr(self) -> str:
-        """Describe the layer."""
-        return repr(self.layout.value) + ("" if self.layout is ComplexLayout.REAL else f", dim={self.dim}")
+
+class ToReal(_Cast):
+    """Make real tensors of complex ones, with both parts in them: undoes :class:`ToComplex`.
+
+    ``ToReal(dim=1)`` gives a real network the parts of an image as twice as many channels.
+
+    :param layout: :class:`ComplexLayout` or its value; ``"real"`` takes the real parts alone.
+    :param dim: axis along which the parts stand, twice as long as in the input.
+    :raises NetworkError: for an unknown layout.
+    """
+
+    def __init__(self, layout: ComplexLayout | str = ComplexLayout.CONCATENATED, *, dim: int = -1) -> None:
+        super().__init__(layout, dim)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Separate the parts.
+
+        :raises NetworkError: for an input that is not complex.
+        :raises DataError: for an axis that is not there.
+        """
+        check_complex(self, input)
+        return self.parts(input.real, input.imag)
+
+    def parts(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        """Put the parts where they belong."""
+        if self.layout is ComplexLayout.REAL:
+            return real
+        dim = self._axis(real)
+        if self.layout is ComplexLayout.CONCATENATED:
+            return torch.cat([real, imaginary], dim)
+        return torch.stack([real, imaginary], dim + 1).flatten(dim, dim + 1)
 
 
 class RealPart(nn.Module):
@@ -80,7 +126,11 @@ class ImaginaryPart(nn.Module):
     """``Im z``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Take the part of each number."""
+        """Take the part of each number.
+
+        :raises NetworkError: for an input that is not complex.
+        """
+        check_complex(self, input)
         return input.imag
 
 

@@ -130,9 +130,9 @@ class _ComplexConv(_Convolution):
     def forward(self, input: Tensor) -> Tensor:
         """Map ``(N, in, *spatial)`` or ``(in, *spatial)`` to the same with ``out`` channels.
 
-        :raises NetworkError: for an input that is not complex.
+        :raises NetworkError: for an input that is not complex, or not of the weight's precision.
         """
-        check_complex(self, input)
+        check_complex(self, input, self.weight)
         weight, bias = self._parameters_seen()
         padding: Any = self.padding
         if self.padding_mode != "zeros":
@@ -200,9 +200,10 @@ class _ComplexConvTranspose(_Convolution):
 
         :param input: complex tensor.
         :param output_size: spatial shape of the output, where the stride leaves a choice.
-        :raises NetworkError: for an input that is not complex, or an output size out of reach.
+        :raises NetworkError: for an input that is not complex, or not of the weight's precision, or an output size out
+            of reach.
         """
-        check_complex(self, input)
+        check_complex(self, input, self.weight)
         weight, bias = self._parameters_seen()
         extra = self.output_padding if output_size is None else self._extra(input, output_size)
         return type(self).form(input, weight, bias, self.stride, self.padding, extra, self.groups, self.dilation)

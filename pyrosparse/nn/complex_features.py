@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.errors import NetworkError
+from pyrosparse.nn.complex_weight import in_a_complex_precision
 
 __all__ = ["FourierFeatures2d", "ShortTimeFourier"]
 
@@ -25,7 +26,7 @@ class FourierFeatures2d(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map ``(..., H, W)``, real or complex, to complex of the same shape."""
-        out = torch.fft.fft2(input, norm=self.norm)
+        out = torch.fft.fft2(in_a_complex_precision(input), norm=self.norm)
         return torch.fft.fftshift(out, (-2, -1)) if self.shift else out
 
     def extra_repr(self) -> str:
@@ -64,6 +65,8 @@ class ShortTimeFourier(nn.Module):
         self.hop_length = n_fft // 4 if hop_length is None else hop_length
         self.win_length = n_fft if win_length is None else win_length
         self.normalized, self.onesided = normalized, onesided
+        if self.hop_length < 1:
+            raise NetworkError(f"ShortTimeFourier: hop_length={self.hop_length}; give at least 1")
         if not 0 < self.win_length <= n_fft:
             raise NetworkError(f"ShortTimeFourier: win_length={self.win_length} is not between 1 and n_fft={n_fft}")
         if window is not None and window.shape != (self.win_length,):
@@ -75,7 +78,7 @@ class ShortTimeFourier(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Map ``(..., time)`` to complex ``(..., frequencies, frames)``."""
         out = torch.stft(
-            input.reshape(-1, input.shape[-1]),
+            in_a_complex_precision(input).reshape(-1, input.shape[-1]),
             self.n_fft,
             self.hop_length,
             self.win_length,

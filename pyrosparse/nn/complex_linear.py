@@ -48,9 +48,9 @@ class ComplexLinear(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``.
 
-        :raises NetworkError: for an input that is not complex.
+        :raises NetworkError: for an input that is not complex, or not of the weight's precision.
         """
-        check_complex(self, input)
+        check_complex(self, input, self.weight)
         bias = None if self.bias is None else as_complex(self.bias)
         return forms.linear(input, as_complex(self.weight), bias)
 
@@ -96,10 +96,10 @@ class ComplexBilinear(nn.Module):
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
         """Map ``(..., in1)`` and ``(..., in2)`` to ``(..., out)``.
 
-        :raises NetworkError: for an input that is not complex.
+        :raises NetworkError: for an input that is not complex, or not of the weight's precision.
         """
-        check_complex(self, input1)
-        check_complex(self, input2)
+        check_complex(self, input1, self.weight)
+        check_complex(self, input2, self.weight)
         bias = None if self.bias is None else as_complex(self.bias)
         return forms.bilinear(input1, input2, as_complex(self.weight), bias)
 

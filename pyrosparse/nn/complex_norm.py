@@ -69,13 +69,18 @@ class _ComplexBatchNorm(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Normalise over the batch and the spatial axes; complex, of the shape of the input.
 
-        :raises NetworkError: for an input that is not complex, has the wrong number of axes, or, in training, has a
-            single value for each feature.
+        :raises NetworkError: for an input that is not complex, of another precision, has the wrong number of axes or
+            features, or, in training, has a single value for each feature.
         """
-        check_complex(self, input)
+        check_complex(self, input, self.running_mean if self.weight is None else self.weight)
         if input.dim() not in self.dims:
             dims = " or ".join(map(str, self.dims))
             raise NetworkError(f"{type(self).__name__} takes tensors of {dims} axes, and this one has {input.dim()}")
+        if input.shape[1] != self.num_features:
+            raise NetworkError(
+                f"{type(self).__name__} has {self.num_features} features, and this tensor of shape "
+                f"{tuple(input.shape)} has {input.shape[1]} along axis 1"
+            )
         shape = (1, -1, *[1] * (input.dim() - 2))
         if self.training or self.running_mean is None or self.running_covariance is None:
             mean, covariance = self._moments(input)
@@ -83,7 +88,7 @@ class _ComplexBatchNorm(nn.Module):
             mean, covariance = torch.view_as_complex(self.running_mean), self.running_covariance
         # a real-linear map of the plane is y = p z + q conj(z)
         whitening = inverse_root(covariance + self.eps * torch.eye(2, dtype=covariance.dtype, device=covariance.device))
-        gamma = whitening if self.weight is None else self.weight @ whitening
+        gamma = whitening if self.weight is None else product(self.weight, whitening)
         (a, b), (c, d) = (row.unbind(-1) for row in gamma.unbind(-2))
         p, q = 0.5 * torch.complex(a + d, c - b), 0.5 * torch.complex(a - d, c + b)
         z = input - mean.reshape(shape)
@@ -129,6 +134,11 @@ def _scaled_identity(matrices: Tensor, scale: float) -> None:
     """Fill matrices in place; without making one of them, which takes a millisecond on the meta device."""
     matrices.zero_()
     matrices.diagonal(dim1=-2, dim2=-1).fill_(scale)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` of (..., 2, 2), which autocast leaves in the precision that it has."""
+    return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)
 
 
 def inverse_root(v: Tensor) -> Tensor:

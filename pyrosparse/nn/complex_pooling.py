@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pyrosparse.distributions.complex_kl import squared_modulus
 from pyrosparse.nn.complex_forms import channels_as_parts, parts_as_channels
+from pyrosparse.nn.complex_weight import check_complex
 
 __all__ = [
     "ComplexAvgPool1d",
@@ -26,7 +27,11 @@ class ComplexAvgPool1d(nn.AvgPool1d):
     """``torch.nn.AvgPool1d`` of real and imaginary parts."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Average over windows."""
+        """Average over windows.
+
+        :raises NetworkError: for an input that is not complex.
+        """
+        check_complex(self, input)
         return channels_as_parts(super().forward(parts_as_channels(input, 1)), 1)
 
 
@@ -34,7 +39,11 @@ class ComplexAvgPool2d(nn.AvgPool2d):
     """``torch.nn.AvgPool2d`` of real and imaginary parts."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Average over windows."""
+        """Average over windows.
+
+        :raises NetworkError: for an input that is not complex.
+        """
+        check_complex(self, input)
         return channels_as_parts(super().forward(parts_as_channels(input, 2)), 2)
 
 
@@ -42,7 +51,11 @@ class ComplexAvgPool3d(nn.AvgPool3d):
     """``torch.nn.AvgPool3d`` of real and imaginary parts."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Average over windows."""
+        """Average over windows.
+
+        :raises NetworkError: for an input that is not complex.
+        """
+        check_complex(self, input)
         return channels_as_parts(super().forward(parts_as_channels(input, 3)), 3)
 
 
@@ -50,7 +63,10 @@ class ModulusMaxPool1d(nn.MaxPool1d):
     """The number of largest modulus in each window of ``(N, C, L)``; signature of ``torch.nn.MaxPool1d``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Take one number of each window; with ``return_indices`` also say which."""
+        """Take one number of each window; with ``return_indices`` also say which.
+
+        :raises NetworkError: for an input that is not complex.
+        """
         return _largest(self, F.max_pool1d_with_indices, input, 1)
 
 
@@ -58,7 +74,10 @@ class ModulusMaxPool2d(nn.MaxPool2d):
     """The number of largest modulus in each window of ``(N, C, H, W)``; signature of ``torch.nn.MaxPool2d``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Take one number of each window; with ``return_indices`` also say which."""
+        """Take one number of each window; with ``return_indices`` also say which.
+
+        :raises NetworkError: for an input that is not complex.
+        """
         return _largest(self, F.max_pool2d_with_indices, input, 2)
 
 
@@ -66,7 +85,10 @@ class ModulusMaxPool3d(nn.MaxPool3d):
     """The number of largest modulus in each window of ``(N, C, D, H, W)``; signature of ``torch.nn.MaxPool3d``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Take one number of each window; with ``return_indices`` also say which."""
+        """Take one number of each window; with ``return_indices`` also say which.
+
+        :raises NetworkError: for an input that is not complex.
+        """
         return _largest(self, F.max_pool3d_with_indices, input, 3)
 
 
@@ -74,6 +96,7 @@ MaxPool = nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d
 
 
 def _largest(module: MaxPool, pool: Callable[..., tuple[Tensor, Tensor]], input: Tensor, spatial: int) -> Any:
+    check_complex(module, input)
     modulus = squared_modulus(torch.view_as_real(input.detach().resolve_conj()))
     _, where = pool(
         modulus,

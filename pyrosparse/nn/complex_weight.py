@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 from pyrosparse.errors import NetworkError
 
-__all__ = ["Device", "check_complex", "pairs", "reset_uniform"]
+__all__ = ["Device", "check_complex", "in_a_complex_precision", "pairs", "reset_uniform"]
 
 Device = torch.device | str | None
+
+# there is none of bfloat16
+_COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128, torch.float16: torch.complex32}
 
 
 def pairs(*shape: int, device: Device = None, dtype: torch.dtype | None = None) -> nn.Parameter:
@@ -23,14 +26,32 @@ def pairs(*shape: int, device: Device = None, dtype: torch.dtype | None = None) 
     return nn.Parameter(torch.empty(*shape, 2, device=device, dtype=real))
 
 
-def check_complex(module: nn.Module, x: Tensor) -> None:
-    """Refuse a tensor that is not complex.
+def check_complex(module: nn.Module, x: Tensor, parameter: Tensor | None = None) -> None:
+    """Refuse a tensor that is not complex, or not of the precision of the module's parameters.
 
+    :param parameter: one of the module's; the tensor may have any precision where there is none.
     :raises NetworkError: naming the layer.
     """
+    name = type(module).__name__
     if not x.is_complex():
-        name = type(module).__name__
         raise NetworkError(f"{name} takes complex tensors, and this one is {x.dtype}: put ToComplex() before it")
+    if parameter is None or x.dtype == _COMPLEX.get(parameter.dtype):
+        return
+    if parameter.dtype not in _COMPLEX:
+        raise NetworkError(
+            f"{name} has parameters of {parameter.dtype}, and they must be real pairs of "
+            f"{', '.join(map(str, _COMPLEX))}: for another precision use float() or double() of the network"
+        )
+    wanted = _COMPLEX[parameter.dtype]
+    raise NetworkError(
+        f"{name} has parameters of {parameter.dtype} and takes {wanted}, and this tensor is {x.dtype}: give "
+        f"x.to({wanted}), or change the network's precision with double() or float()"
+    )
+
+
+def in_a_complex_precision(x: Tensor) -> Tensor:
+    """Real numbers as they are, those of bfloat16 in float32: they have no complex type of their own."""
+    return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def reset_uniform(fan_in: int, *parameters: Tensor | None) -> None:

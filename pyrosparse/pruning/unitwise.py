@@ -140,13 +140,21 @@ def _module_alone(network: nn.Module, node: fx.Node, source: torch.Size) -> bool
         return module.start_dim == 1
     if type(module) in _POOLS:
         return len(source) == _POOLS[type(module)] + 2
-    if isinstance(module, psnn.ToComplex):
-        return module.layout is psnn.ComplexLayout.REAL
+    if isinstance(module, psnn.ToComplex | psnn.ToReal):
+        return _cast_alone(module, len(source))
     if isinstance(module, psnn.PhaseShift):
         return module.phase.numel() == 1
     if isinstance(module, psnn.FourierFeatures2d):
         return len(source) == 4
     return isinstance(module, _MODULES)
+
+
+def _cast_alone(cast: psnn.ToComplex | psnn.ToReal, dims: int) -> bool:
+    """Whether the parts stand along positions, or those that a unit is split into stand side by side."""
+    if cast.layout is psnn.ComplexLayout.REAL or cast.dim % dims > 1:
+        return True
+    split = isinstance(cast, psnn.ToReal) and cast.layout is psnn.ComplexLayout.INTERLEAVED
+    return split and cast.dim % dims == 1
 
 
 def _function_alone(network: nn.Module, node: fx.Node, source: torch.Size) -> bool:

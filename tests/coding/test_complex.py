@@ -177,7 +177,13 @@ def test_every_module_is_known_to_files(tmp_path: Path) -> None:
     loaded = ps.load(tmp_path / "every.psz")
     x = torch.randn(2, 64)
     assert torch.equal(loaded(x), network(x))
-    two = nn.Sequential(psnn.FourierFeatures2d(shift=False), psnn.ComplexConv2d(1, 2, 3), psnn.CReLU(), psnn.RealPart())
+    two = nn.Sequential(
+        psnn.FourierFeatures2d(shift=False),
+        psnn.ComplexConv2d(1, 2, 3),
+        psnn.CReLU(),
+        psnn.ToReal("interleaved", dim=1),
+        nn.Conv2d(4, 2, 1),
+    )
     ps.save(tmp_path / "two.psz", two)
     assert torch.equal(ps.load(tmp_path / "two.psz")(torch.ones(1, 1, 5, 5)), two(torch.ones(1, 1, 5, 5)))
 

@@ -77,6 +77,40 @@ def test_casts(name: str, end: nn.Module) -> None:
     torch.testing.assert_close(given, network(x), atol=2e-5, rtol=1e-5)
 
 
+ENDS = {
+    "concatenated": psnn.ToReal(dim=1),
+    "interleaved": psnn.ToReal("interleaved"),
+    "real part": psnn.ToReal("real"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_casts_to_real(end: str) -> None:
+    network = nn.Sequential(psnn.FourierFeatures2d(), ENDS[end], nn.ReLU()).eval()
+    x = torch.randn(3, 2, 4, 5)
+    torch.testing.assert_close(RealPairs(network, complex_input=False)(x), network(x), atol=2e-5, rtol=1e-5)
+
+
+class Residual(nn.Module):
+    """Sums, products and concatenations of complex tensors, real ones and numbers, written as in torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cast, self.first, self.second = psnn.ToComplex(), psnn.ComplexLinear(4, 4), psnn.ComplexLinear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.cast(x)
+        z = x + z * (0.5 - 2j) + self.first(z) * z.conj() - 0.25j
+        z = torch.cat([z, torch.sub(1.0, z).mul(x)], dim=1)
+        z = self.second(z)
+        return torch.cat([z.real + z.abs(), torch.imag(z), torch.abs(z)], 1)
+
+
+def test_operations_between_modules() -> None:
+    network, x = randomise(Residual()).eval(), torch.randn(3, 4)
+    torch.testing.assert_close(RealPairs(network, complex_input=False)(x), network(x), atol=1e-4, rtol=1e-5)
+
+
 @needs_onnx
 @pytest.mark.parametrize("activation", [psnn.CReLU, psnn.ZReLU, psnn.Cardioid, psnn.ModReLU])
 def test_onnx_of_a_pruned_network(tmp_path: Path, activation: type[nn.Module]) -> None:
@@ -134,11 +168,16 @@ def test_what_has_no_form_is_named(tmp_path: Path) -> None:
 
 
 @needs_onnx
-@pytest.mark.parametrize("cast", [True, False])
-def test_the_command_line(tmp_path: Path, cast: bool) -> None:
-    ps.save(tmp_path / "net.psz", dense(6, 5, 3, cast=cast))
+@pytest.mark.parametrize("start", ["cast", "layer", "norm", "parts"])
+def test_the_command_line(tmp_path: Path, start: str) -> None:
+    network = {
+        "norm": nn.Sequential(psnn.ComplexBatchNorm1d(6), psnn.ComplexLinear(6, 3), psnn.RealPart()),
+        "parts": nn.Sequential(psnn.ToReal(), nn.Linear(12, 3)),
+    }.get(start) or dense(6, 5, 3, cast=start == "cast")
+    ps.save(tmp_path / "net.psz", network)
     for name in ("net.onnx", "net.pt2"):
         with pytest.raises(SystemExit) as ended:
-            main(["export", str(tmp_path / "net.psz"), "-o", str(tmp_path / name)])
+            shape = ["--shape", "6"] if start in {"norm", "parts"} else []
+            main(["export", str(tmp_path / "net.psz"), "-o", str(tmp_path / name), *shape])
         assert ended.value.code == 0
         assert (tmp_path / name).stat().st_size > 0

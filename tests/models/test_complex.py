@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pyrosparse import guides, models
 from pyrosparse.data import TensorLoader
 from pyrosparse.errors import ConfigError
 from pyrosparse.layers import sparse_layers
+from pyrosparse.pruning import magnitude_prune
 from tests.complex_networks import kill
 
 SMALL: dict[str, tuple[Callable[..., nn.Sequential], tuple[int, ...], dict[str, Any]]] = {
@@ -95,6 +97,19 @@ def test_from_the_model_to_the_file(tmp_path: Path, name: str) -> None:
     assert info.architecture and info.ratio > 2
     x = torch.randn(4, *shape)
     torch.testing.assert_close(ps.load(tmp_path / "net.psz")(x), ps.coding.quantise(small, 0.5).network(x))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnxscript") is None, reason="the onnx extra is not installed")
+@pytest.mark.parametrize("twin", models.Twin)
+def test_every_twin_of_complex_data_is_known_to_files_and_formats(tmp_path: Path, twin: models.Twin) -> None:
+    network = models.complex_conv(4, channels=(2, 3), hidden=4, size=16, fourier=True, twin=twin).eval()
+    x = torch.randn(2, 1, 16, 16)
+    small = magnitude_prune(network, x, density=0.3)
+    assert ps.save(tmp_path / "net.psz", small).architecture
+    # biases are rounded
+    torch.testing.assert_close(ps.load(tmp_path / "net.psz")(x), small.network(x), atol=1e-2, rtol=0.0)
+    exported = ps.export_onnx(small, tmp_path / "net.onnx", x)
+    assert exported.difference is not None and exported.difference < 1e-4
 
 
 def test_the_zoo() -> None:

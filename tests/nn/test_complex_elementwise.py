@@ -151,6 +151,46 @@ def test_to_complex() -> None:
         psnn.ToComplex("concatenated")(z)
 
 
+@pytest.mark.parametrize("dim", [0, 1, -1])
+@pytest.mark.parametrize("layout", psnn.ComplexLayout)
+def test_to_real_undoes_to_complex(layout: psnn.ComplexLayout, dim: int) -> None:
+    z = torch.randn(2, 4, 3, dtype=torch.complex64)
+    given = psnn.ToReal(layout, dim=dim)(z)
+    assert not given.is_complex()
+    expected = z.real + 0j if layout == "real" else z
+    torch.testing.assert_close(psnn.ToComplex(layout, dim=dim)(given), expected)
+
+
+def test_to_real() -> None:
+    z = torch.randn(2, 3, dtype=torch.complex64)
+    assert psnn.ToReal(dim=1)(z).tolist() == torch.cat([z.real, z.imag], 1).tolist()
+    assert psnn.ToReal("interleaved")(z)[0, :4].tolist() == [z[0, 0].real, z[0, 0].imag, z[0, 1].real, z[0, 1].imag]
+    assert repr(psnn.ToReal(dim=1)) == "ToReal('concatenated', dim=1)"
+    with pytest.raises(NetworkError, match="ToReal: layout='pairs' is unknown"):
+        psnn.ToReal("pairs")
+    for cast, x in ((psnn.ToReal(dim=2), z), (psnn.ToComplex("interleaved", dim=-3), z.real)):
+        with pytest.raises(DataError, match=r"of shape \(2, 3\) has no axis"):
+            cast(x)
+
+
+def test_features_of_bfloat16_are_complex64() -> None:
+    x = torch.randn(2, 4, 8)
+    for layer in (psnn.ToComplex(), psnn.ToComplex("interleaved"), psnn.FourierFeatures2d(), psnn.ShortTimeFourier(4)):
+        torch.testing.assert_close(layer(x.bfloat16()), layer(x.bfloat16().float()))
+
+
+REAL_INPUTS = [
+    psnn.CReLU(), psnn.ZReLU(), psnn.ImaginaryPart(), psnn.ToReal(), psnn.ComplexAvgPool1d(2),
+    psnn.ComplexAvgPool2d(2), psnn.ComplexAvgPool3d(2), psnn.ModulusMaxPool2d(2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", REAL_INPUTS, ids=lambda m: type(m).__name__)
+def test_real_inputs_are_refused(module: nn.Module) -> None:
+    with pytest.raises(NetworkError, match=rf"{type(module).__name__} takes complex tensors.*float32.*ToComplex"):
+        module(torch.ones(2, 2, 4, 4))
+
+
 def test_fourier_features() -> None:
     x = torch.randn(2, 3, 4, 5)
     expected = np.fft.fftshift(np.fft.fft2(x.numpy(), norm="ortho"), (-2, -1))
@@ -179,6 +219,8 @@ def test_short_time_fourier() -> None:
     assert whole(x).shape == (2, 3, 16, 13)
     assert whole.hop_length == 4
     assert layer.double()(x.double()).dtype == torch.complex128
+    with pytest.raises(NetworkError, match="hop_length=0; give at least 1"):
+        psnn.ShortTimeFourier(16, 0)
     with pytest.raises(NetworkError, match="win_length=20"):
         psnn.ShortTimeFourier(16, win_length=20)
     with pytest.raises(NetworkError, match=r"shape \(3,\)"):

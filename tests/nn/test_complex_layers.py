@@ -210,6 +210,34 @@ def test_real_inputs_are_refused(layer: nn.Module, x: Tensor) -> None:
         layer(x)
 
 
+LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "linear": (lambda: psnn.ComplexLinear(3, 2), (4, 3)),
+    "conv": (lambda: psnn.ComplexConv1d(3, 2, 1), (4, 3, 3)),
+    "transposed": (lambda: psnn.ComplexConvTranspose2d(3, 2, 1), (4, 3, 3, 3)),
+    "norm": (lambda: psnn.ComplexBatchNorm1d(3), (4, 3)),
+    "plain norm": (lambda: psnn.ComplexBatchNorm1d(3, affine=False), (4, 3)),
+}
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_another_precision_is_refused_by_name(case: str) -> None:
+    make, shape = LAYERS[case]
+    x = torch.randn(shape, dtype=torch.complex128)
+    with pytest.raises(
+        NetworkError, match=r"parameters of torch\.float32 .* is torch\.complex128: give x\.to\(torch\.complex"
+    ):
+        make()(x)
+    assert make().double()(x).dtype == torch.complex128
+    with pytest.raises(NetworkError, match=r"parameters of torch\.bfloat16, and they must be real pairs"):
+        make().bfloat16()(x)
+
+
+def test_bilinear_layers_refuse_a_mixture() -> None:
+    z = torch.randn(4, 3, dtype=torch.complex64)
+    with pytest.raises(NetworkError, match="complex128"):
+        psnn.ComplexBilinear(3, 3, 2)(z, z.to(torch.complex128))
+
+
 def test_printing_names_what_torch_names() -> None:
     assert repr(psnn.ComplexLinear(3, 2)) == "ComplexLinear(in_features=3, out_features=2, bias=True)"
     conv = psnn.ComplexConv2d(2, 4, 3, stride=2, padding=1, groups=2, bias=False)

@@ -119,6 +119,20 @@ def test_bad_batches_are_refused() -> None:
         layer(skewed(1, 3, 2, 2).to(torch.complex64))
 
 
+def test_half_precision_of_products_leaves_it_alone() -> None:
+    layer = psnn.ComplexBatchNorm1d(3)
+    torch.nn.init.normal_(layer.weight)
+    z = torch.randn(8, 3, dtype=torch.complex64)
+    with torch.autocast("cpu", torch.bfloat16):
+        given = layer(z)
+    torch.testing.assert_close(given, layer(z))
+
+
+def test_the_number_of_features_is_named() -> None:
+    with pytest.raises(NetworkError, match=r"has 4 features.*\(8, 3\) has 3 along axis 1"):
+        psnn.ComplexBatchNorm1d(4)(torch.randn(8, 3, dtype=torch.complex64))
+
+
 def test_inverse_root() -> None:
     a = torch.randn(20, 2, 2, dtype=torch.float64)
     v = (a @ a.mT + 0.01 * torch.eye(2)).requires_grad_()

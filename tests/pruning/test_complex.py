@@ -197,6 +197,37 @@ def test_complex_inputs() -> None:
     agree(masked(model, guide), small.network, torch.randn(64, 6, dtype=torch.complex64))
 
 
+@pytest.mark.parametrize(
+    ("cast", "reads", "goes"),
+    [
+        (psnn.ToReal("interleaved", dim=1), 6, True),
+        (psnn.ToReal("interleaved", dim=-1), 3, True),
+        (psnn.ToReal(dim=2), 3, True),
+        (psnn.ToReal("real", dim=1), 3, True),
+        (psnn.ToReal(dim=1), 6, False),
+    ],
+    ids=repr,
+)
+def test_units_go_through_casts_to_real(cast: nn.Module, reads: int, goes: bool) -> None:
+    """Where the parts of a unit stand side by side, or along positions; not where those of all units are regrouped."""
+    bias = cast.dim == 1  # along positions a constant is not the same everywhere, so that it cannot be folded
+    network = nn.Sequential(
+        psnn.ToComplex(), psnn.ComplexConv2d(1, 3, 2, bias=bias), cast, nn.Conv2d(reads, 2, 2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+    priors = {"3": ps.priors.ARD()}
+    likelihood = ps.likelihoods.Categorical(num_data=9)
+    model = ps.SparseModel(randomise(network), ps.priors.ComplexARD(), likelihood, priors=priors)
+    model.input_shape = torch.Size([1, 6, 6])
+    guide = guides.AutoSparse(model)
+    with torch.no_grad():
+        guide.families["1.weight"].log_var[1] = 20.0
+    small = ps.prune(model, guide)
+    assert small.network[1].weight.shape[0] == 3 - goes
+    assert small.network[3].weight.shape[1] == reads - goes * reads // 3
+    agree(masked(model, guide), small.network, torch.randn(8, 1, 6, 6))
+
+
 def test_mixing_casts_and_phases_of_single_units_stay() -> None:
     network = nn.Sequential(
         nn.Linear(4, 6), psnn.ToComplex("interleaved"), psnn.ComplexLinear(3, 4), psnn.PhaseShift(4),
