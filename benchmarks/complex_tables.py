@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from cells import spread
 from common import RESULTS
 from complex_mnist import STUDY as MNIST
 from complex_rows import Study
@@ -18,28 +19,26 @@ GROUPS = {
 }
 
 
-def _spread(figure: dict[str, float], digits: int, scale: float = 1.0) -> str:
-    median, low, high = (f"{scale * figure[key]:,.{digits}f}" for key in ("median", "low", "high"))
-    return f"{median} ({low}–{high})"
-
-
 def _row(result: dict[str, Any]) -> list[str]:
     """Lines of one row: the dense network, then each rate."""
-    dense = _spread(result["dense"]["test_error"], 2, 100)
-    minutes = _spread(result["cpu_seconds"], 1, 1 / 60)
+    dense = spread(result["dense"]["test_error"], 2, 100)
+    minutes = spread(result["cpu_seconds"], 1, 1 / 60)
     lines = [f"| {result['row']} | 1 | {dense} | | | {result['parameters']:,} | {minutes} |"]
     for asked, found in result["rates"].items():
         if "rate" not in found:
             missed = f"{found['seeds_that_missed_it']} of {len(result['seeds'])} seeds did not reach it"
             lines.append(f"| | ≥ {asked} | {missed} | | | | |")
             continue
-        before, after, above = (_spread(found[key], 2, 100) for key in ("before", "after", "above_dense"))
-        lines.append(f"| | {_spread(found['rate'], 0)} | {after} | {before} | {above} | | |")
+        before, after, above = (spread(found[key], 2, 100) for key in ("before", "after", "above_dense"))
+        lines.append(f"| | {spread(found['rate'], 0)} | {after} | {before} | {above} | | |")
     return lines
 
 
 def _curve(study: Study, prefix: str) -> list[str]:
-    """Draw validation error after fine-tuning against the rate: of each seed, the points that no other one beats."""
+    """Draw validation error after fine-tuning against the rate: of each seed, the points that no other one beats.
+
+    Dotted are the dense networks.
+    """
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     axes = figure.add_subplot()
     rows = [name for name in study.rows if name.startswith(f"{prefix}-")]
@@ -47,9 +46,11 @@ def _curve(study: Study, prefix: str) -> list[str]:
     for colour, row in zip(COLOURS, rows, strict=True):
         label: str | None = row
         for path in sorted(RESULTS.glob(f"{study.name}-{row}-seed*.json")):
-            points = [(p["rate"], 100 * p["val_error"]["after"]) for p in json.loads(path.read_text())["curve"]]
+            seed = json.loads(path.read_text())
+            points = [(p["rate"], 100 * p["val_error"]["after"]) for p in seed["curve"]]
             best = sorted(p for p in points if not any(q[0] > p[0] and q[1] <= p[1] for q in points))
             axes.plot(*zip(*best, strict=True), "o-", color=colour, markersize=3, linewidth=1, label=label)
+            axes.axhline(100 * seed["dense"]["val_error"], color=colour, linewidth=0.5, linestyle=":")
             label, drawn = None, True
     if not drawn:
         return []
@@ -60,7 +61,51 @@ def _curve(study: Study, prefix: str) -> list[str]:
         axes.spines[side].set_visible(False)
     name = f"{study.name}-{prefix}.svg"
     figure.savefig(RESULTS / name, metadata={"Date": None})
-    return ["", f"![{prefix}: validation error against compression, one line a seed](results/{name})"]
+    return ["", f"![{prefix}: validation error against compression, one line a seed; dotted: dense](results/{name})"]
+
+
+def _recipes(study: Study, prefixes: list[str], found: dict[str, dict[str, Any]]) -> list[str]:
+    """What the networks were trained with, and the rows that have not been run."""
+    lines: dict[str, list[str]] = {}
+    for prefix in prefixes:
+        path = next((r["recipe"]["path"] for name, r in found.items() if name.startswith(f"{prefix}-")), None)
+        if path is None:
+            continue
+        epochs = path["first_epochs"] + (len(path["kl_weights"]) - 1) * path["step_epochs"]
+        weights, thresholds = (", ".join(f"{v:g}" for v in path[key]) for key in ("kl_weights", "thresholds"))
+        text = (
+            f"{path['dense_epochs']} dense epochs, a path of {epochs} with KL weights {weights}, cut at log α "
+            f"{thresholds}, each point fine-tuned for {path['tune_epochs']}"
+        )
+        lines.setdefault(text, []).append(prefix)
+    missing = [row for row in study.rows if row not in found]
+    return [f"- {', '.join(names)}: {text}." for text, names in lines.items()] + (
+        [f"- not run yet: {', '.join(missing)}."] if missing else []
+    )
+
+
+def _worth_of_phase(found: dict[str, dict[str, Any]]) -> list[str]:
+    """How much the test error rises without phases, and with phases at random: medians over seeds, dense and cut."""
+    lines = []
+    for row, result in found.items():
+        others = {kind: found.get(row.replace("-complex", f"-{kind}")) for kind in ("modulus", "scrambled")}
+        if not row.endswith("-complex") or not all(others.values()):
+            continue
+        for asked in ("1", *result["rates"]):
+            median = _median(result, asked)
+            rises = {kind: _median(other, asked) for kind, other in others.items() if other is not None}
+            if median is None or None in rises.values():
+                continue
+            words = ", ".join(f"{100 * (m - median):+.2f} with {kind}" for kind, m in rises.items() if m is not None)
+            at = "dense" if asked == "1" else f"at ×{asked}"
+            lines.append(f"- {row.removesuffix('-complex')} {at}: {100 * median:.2f} % with phase; points: {words}.")
+    return lines
+
+
+def _median(result: dict[str, Any], asked: str) -> float | None:
+    """Median test error of the dense network ("1") or after fine-tuning; None where a seed missed the rate."""
+    figure = result["dense"]["test_error"] if asked == "1" else result["rates"][asked].get("after")
+    return None if figure is None else float(figure["median"])
 
 
 def complex_networks() -> list[str]:
@@ -80,6 +125,10 @@ def complex_networks() -> list[str]:
             lines += _row(result)
         lines.append("")
         lines += [f"- {part}: {text}." for part, text in study.splits.items()]
+        lines += _recipes(study, prefixes, {result["row"]: result for result in found})
+        if study is MNIST:
+            lines += [f"- otherwise than the paper: {text}." for text in found[0]["otherwise_than_the_paper"]]
+        lines += _worth_of_phase({result["row"]: result for result in found})
         for result in found:
             for claim in result["verdict"]:
                 above = claim["above_dense"]
