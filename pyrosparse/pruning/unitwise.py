@@ -84,7 +84,8 @@ _FUNCTIONS: set[Any] = {
     F.tanh,
     F.sigmoid,
 }
-_METHODS = {"relu", "tanh", "sigmoid", "contiguous"}
+_PARTS: set[Any] = {abs, torch.abs, torch.real, torch.imag, torch.conj}
+_METHODS = {"relu", "tanh", "sigmoid", "contiguous", "abs", "conj"}
 _RESHAPES = {"view", "reshape"}
 
 # spatial axes that each pooling works on; with one axis less torch takes the batch for channels
@@ -164,7 +165,9 @@ def _function_alone(network: nn.Module, node: fx.Node, source: torch.Size) -> bo
         return _argument(node, 2, "training", True) is False
     if node.target is torch.mean:
         return _averages_positions(node, source)
-    return node.target in _FUNCTIONS or (node.target is torch.flatten and _flattens_from_units(node))
+    if node.target is getattr:
+        return node.args[1] in {"real", "imag"}
+    return node.target in _FUNCTIONS | _PARTS or (node.target is torch.flatten and _flattens_from_units(node))
 
 
 def _method_alone(network: nn.Module, node: fx.Node, source: torch.Size) -> bool:

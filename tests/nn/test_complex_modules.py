@@ -40,6 +40,7 @@ MODULES: dict[str, tuple[Maker, tuple[int, ...]]] = {
     "modulus": (psnn.Modulus, (5, 4)),
     "real": (psnn.RealPart, (5, 4)),
     "imaginary": (psnn.ImaginaryPart, (5, 4)),
+    "both parts": (lambda: psnn.ToReal(dim=1), (5, 4)),
     "fourier": (psnn.FourierFeatures2d, (5, 4, 6)),
 }
 every_module = pytest.mark.parametrize("case", MODULES)

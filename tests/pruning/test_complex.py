@@ -197,6 +197,30 @@ def test_complex_inputs() -> None:
     agree(masked(model, guide), small.network, torch.randn(64, 6, dtype=torch.complex64))
 
 
+class _Written(nn.Module):
+    """Parts and moduli written as in torch, between complex layers and real ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cast, self.fc1, self.fc2 = psnn.ToComplex(), psnn.ComplexLinear(4, 6), nn.Linear(24, 5)
+        self.fc3 = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.fc1(self.cast(x))
+        return self.fc3(self.fc2(torch.cat([z.real, torch.imag(z.conj()), z.abs(), torch.abs(z)], 1)))
+
+
+def test_units_go_through_parts_written_as_in_torch() -> None:
+    network, priors = randomise(_Written()), {"fc1": ps.priors.ComplexARD()}
+    model = ps.SparseModel(network, ps.priors.ARD(), ps.likelihoods.Categorical(num_data=9), priors=priors)
+    model.input_shape = torch.Size([4])
+    guide = guides.AutoSparse(model)
+    kill(guide, dead(guide, "fc1.weight", outs=(1, 4)))
+    small = ps.prune(model, guide)
+    assert small.network.fc1.weight.shape == (4, 4, 2) and small.network.fc2.weight.shape == (5, 16)
+    agree(masked(model, guide), small.network, torch.randn(16, 4))
+
+
 @pytest.mark.parametrize(
     ("cast", "reads", "goes"),
     [
