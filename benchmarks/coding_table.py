@@ -43,7 +43,7 @@ ASKED = {"i.i.d.": 1.01, "trained": 0.92, "encode_s": 2.0, "decode_s": 1.0}
 def layers_of(path: Path) -> list[Layer]:
     """Weight matrices of a file."""
     frame = container.read(path)
-    _, specs = read_specs(frame, path)
+    _, specs, _ = read_specs(frame, path)
     contents = dict(decode(open_stream(frame, path), specs, frame.header["k"], path))
     found = []
     for name, content in contents.items():

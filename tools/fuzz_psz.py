@@ -173,10 +173,11 @@ def honest(files: list[bytes], folder: Path) -> Honest:
 def claimed(data: bytes) -> int:
     """How many numbers an honest file with this header would hold; 0 where it cannot be read."""
     try:
-        specs = read_specs(unpack(data, "file"), "file")[1]
+        _, specs, shared = read_specs(unpack(data, "file"), "file")
     except (CorruptFileError, NewerFileError):
         return 0
-    return sum(int(np.prod(shape, dtype=np.int64)) * (2 if dtype.is_complex else 1) for _, shape, dtype in specs)
+    return sum(int(np.prod(shape, dtype=np.int64)) * (2 if dtype.is_complex else 1) for name, shape, dtype in specs
+               if name not in shared)  # fmt: skip
 
 
 def attempt(case: int, files: list[bytes], folder: Path, usual: Honest) -> tuple[str, str, float, float | None]:

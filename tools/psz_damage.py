@@ -14,6 +14,8 @@ from pyrosparse.coding.content import DTYPES
 
 __all__ = ["WAYS"]
 
+LETTERS = "saphxugikrw"  # codecs
+
 
 def seal(body: bytes) -> bytes:
     """Put a checksum under bytes."""
@@ -49,6 +51,11 @@ def with_bytes(data: bytes, rng: random.Random, first: int = 0) -> bytes:
         elif len(out) > first + 8:
             del out[place : place + rng.randint(1, 4)]
     return bytes(out)
+
+
+def shared(codecs: str, rng: random.Random) -> dict[str, list[int]]:
+    """What tensors of the letter w refer to: mostly what there is."""
+    return {"w": [rng.randint(0, len(codecs)) for _ in range(codecs.count("w"))]} if "w" in codecs else {}
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
@@ -94,8 +101,7 @@ def sizes(data: bytes, rng: random.Random) -> bytes:
     """A header that claims tensors of any shape, codec and type over the payload."""
     frame = unpack(data, "seed")
     count = rng.randint(1, 4)
-    letters = "saphxugikr"
-    codecs = "".join(rng.choice(letters) for _ in range(count))
+    codecs = "".join(rng.choice(LETTERS) for _ in range(count))
     shapes = [
         [rng.choice([0, 1, 2, 3, 20, 64, 300, 1 << 10, 1 << 15, 1 << 20]) for _ in range(rng.choice([1, 2, 2, 2, 4]))]
         for _ in range(count)
@@ -103,6 +109,7 @@ def sizes(data: bytes, rng: random.Random) -> bytes:
     names = rng.sample(["weight", "fc.weight", "fc.index", "fc.bias", "x", "y"], count)
     made: dict[str, Any] = {"t": [[n, s] for n, s in zip(names, shapes, strict=True)], "k": codecs, "o": 10}
     made["d"] = "".join("i" if k == "i" else rng.choice([d for d in DTYPES if d not in "ijut"]) for k in codecs)
+    made |= shared(codecs, rng)
     return pack(made, rng.choice([frame.payload, rng.randbytes(4 * rng.randrange(200))]), rng.choice([0, 0, 100]))
 
 
@@ -111,8 +118,8 @@ def codecs(data: bytes, rng: random.Random) -> bytes:
     frame = unpack(data, "seed")
     letters = list(frame.header["k"])
     for _ in range(rng.randint(1, 2)):
-        letters[rng.randrange(len(letters))] = rng.choice("saphxugikr")
-    return pack({**frame.header, "k": "".join(letters)}, frame.payload, frame.padding)
+        letters[rng.randrange(len(letters))] = rng.choice(LETTERS)
+    return pack({**frame.header, "k": "".join(letters), **shared("".join(letters), rng)}, frame.payload, frame.padding)
 
 
 def older(data: bytes, rng: random.Random) -> bytes:

@@ -65,6 +65,9 @@ def _seeds() -> list[bytes]:
     files = [encoded(network, thin(network)) for network in (select, grouped, convolution, complex_, own)]
     files += [encoded(network, thin(network), codebook=4) for network in (select, complex_)]
     files += [encoded(network, None) for network in (convolution, own, doubles)]
+    tied = nn.Sequential(nn.Linear(9, 9), nn.Linear(9, 9))
+    tied[1].weight = tied[0].weight
+    files.append(encoded(tied, thin(tied)))
     files += [random_code(shape) for shape in ((12, 20), (4, 3, 5, 5))]
     return files
 

@@ -70,12 +70,11 @@ def register(code: str, cls: type[nn.Module], *, leave_out: tuple[str, ...] = LE
 def describe(network: nn.Module) -> list[Any] | None:
     """Return the tree of a network, or ``None`` if a part of it is not known.
 
-    Exact classes count: a subclass may do anything in ``forward``. Hooks and layers or parameters that
-    occur twice also give ``None``.
+    Exact classes count: a subclass may do anything in ``forward``. Hooks and layers that occur twice also give
+    ``None``; of parameters that do the tree says nothing.
     """
     modules = [m for _, m in network.named_modules(remove_duplicate=False)]
-    values = [id(v) for _, v in network.named_parameters(remove_duplicate=False)]
-    if len(set(map(id, modules))) != len(modules) or len(set(values)) != len(values):
+    if len(set(map(id, modules))) != len(modules):
         return None
     try:
         tree = _describe(network)

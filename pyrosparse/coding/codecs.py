@@ -13,6 +13,7 @@ letter   what is sent
 ``g``    groups: a step, a power of √2 for each row or each column, and integers as ``s``, ``a`` or ``p``
 ``k``    codebook: centres, and the number of each weight's own as ``s`` or ``a``
 ``r``    random code: a step, the mask, and for each block of weights the number of a draw
+``w``    nothing: the tensor is that of another layer, see :mod:`pyrosparse.coding.sharing`
 =======  =====================================================================================
 
 A new codec is one more function in :data:`CODECS`; files that name only known letters stay readable.

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -15,6 +14,7 @@ from pyrosparse.coding import architecture
 from pyrosparse.coding.codecs import CODECS, fetch, index_of
 from pyrosparse.coding.container import Frame
 from pyrosparse.coding.content import DTYPES, Content, real_shape, size_of
+from pyrosparse.coding.sharing import SHARED, Spec, read_shared
 from pyrosparse.coding.stream import DamagedStreamError, Reader, admitted
 from pyrosparse.errors import CorruptFileError
 
@@ -31,8 +31,6 @@ LARGEST_NETWORK = 1 << 28  # numbers in a file: 1 GiB of float32
 MOST_TENSORS = 16384
 LONGEST_NAME = 1024
 
-Spec = tuple[str, tuple[int, ...], torch.dtype]  # name, shape, dtype
-
 
 def _build(tree: Any, path: str | os.PathLike[str]) -> nn.Module:
     """Build the network of a header's tree on the ``meta`` device."""
@@ -42,8 +40,12 @@ def _build(tree: Any, path: str | os.PathLike[str]) -> nn.Module:
         raise CorruptFileError(f"{path}: the architecture cannot be read ({error})") from error
 
 
-def read_specs(frame: Frame, path: str | os.PathLike[str]) -> tuple[nn.Module | None, list[Spec]]:
-    """Network on the ``meta`` device (None if its class is not known) and name, shape and dtype of each tensor."""
+def read_specs(frame: Frame, path: str | os.PathLike[str]) -> tuple[nn.Module | None, list[Spec], dict[str, str]]:
+    """Read what a header says: network, tensors, and which of these share the numbers of another one.
+
+    :return: the network on the ``meta`` device (None if its class is not known), name, shape and dtype of each tensor,
+        and what :func:`pyrosparse.coding.sharing.read_shared` has found.
+    """
     header = frame.header
     tree, codecs = header.get("a"), header.get("k")
     network = None if tree is None else _build(tree, path)
@@ -51,7 +53,7 @@ def read_specs(frame: Frame, path: str | os.PathLike[str]) -> tuple[nn.Module | 
         shapes = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
     else:
         shapes = _named_shapes(header.get("t"), path)
-    if not isinstance(codecs, str) or not set(codecs) <= set(CODECS) or len(codecs) != len(shapes):
+    if not isinstance(codecs, str) or not set(codecs) <= {*CODECS, SHARED} or len(codecs) != len(shapes):
         raise CorruptFileError(f"{path}: the header does not name a known codec for each tensor")
     letters = header.get("d", "".join("i" if k == "i" else "f" for k in codecs))
     if not isinstance(letters, str) or not set(letters) <= set(DTYPES) or len(letters) != len(shapes):
@@ -61,12 +63,15 @@ def read_specs(frame: Frame, path: str | os.PathLike[str]) -> tuple[nn.Module | 
         whole = not (DTYPES[letter].is_floating_point or DTYPES[letter].is_complex)
         if whole != (codec == "i"):
             raise CorruptFileError(f"{path}: codec {codec!r} does not carry the type of {name}")
-        total += size_of(real_shape(shape, DTYPES[letter]))
+        total += 0 if codec == SHARED else size_of(real_shape(shape, DTYPES[letter]))
     most = min(LARGEST_NETWORK, admitted(len(frame.payload) + frame.padding))
     if total > most:
         raise CorruptFileError(f"{path}: claims {total:,} numbers; at most {most:,} are read from a file of its size")
     specs = [(name, shape, DTYPES[letter]) for (name, shape), letter in zip(shapes, letters, strict=True)]
-    return network, specs
+    shared = read_shared(frame.header, specs, path)
+    if network is not None and not shared.keys() | shared.values() <= {n for n, _ in network.named_parameters()}:
+        raise CorruptFileError(f"{path}: claims that layers share what is no parameter")
+    return network, specs, shared
 
 
 def _named_shapes(table: Any, path: str | os.PathLike[str]) -> list[tuple[str, tuple[int, ...]]]:
@@ -83,8 +88,12 @@ def _named_shapes(table: Any, path: str | os.PathLike[str]) -> list[tuple[str, t
 
 
 def sequence(codecs: str) -> list[int]:
-    """Order in which tensors are sent: integers first, since index maps tell where a weight's inputs were."""
-    return sorted(range(len(codecs)), key=lambda i: codecs[i] != "i")
+    """Order in which tensors are sent: integers first, since index maps tell where a weight's inputs were.
+
+    Those that share the numbers of others are not among them.
+    """
+    sent = [i for i in range(len(codecs)) if codecs[i] != SHARED]
+    return sorted(sent, key=lambda i: codecs[i] != "i")
 
 
 def open_stream(frame: Frame, path: str | os.PathLike[str]) -> Reader:

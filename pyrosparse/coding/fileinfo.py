@@ -16,6 +16,7 @@ from pyrosparse.coding import container
 from pyrosparse.coding.content import Content
 from pyrosparse.coding.decode import decode, open_stream, read_specs
 from pyrosparse.coding.rank import axes_of
+from pyrosparse.coding.sharing import SHARED
 from pyrosparse.errors import CorruptFileError
 from pyrosparse.text import size, table
 
@@ -29,7 +30,8 @@ class LayerInfo:
     :param name: its name in the network.
     :param shape: its shape in the file.
     :param codec: ``s`` sparse, ``a`` adaptive, ``p`` pairs, ``u`` uniform, ``h`` float16, ``x`` exact, ``i`` integers,
-        ``g`` steps by row or column, ``k`` codebook, ``r`` random code.
+        ``g`` steps by row or column, ``k`` codebook, ``r`` random code, ``w`` that of another
+        layer, with which it is shared.
     :param step: quantisation step; 0 if there is none.
     :param nonzero: numbers that are not zero; a complex weight that is not counts as two.
     :param bytes: bytes of the file that it takes.
@@ -138,7 +140,7 @@ def share_bytes(lengths: Mapping[str, float], total: int) -> dict[str, int]:
 def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
     """Decode the bytes of a file and say what each is for."""
     frame = container.unpack(data, path)
-    network, specs = read_specs(frame, path)
+    network, specs, shared = read_specs(frame, path)
     stream = open_stream(frame, path)
     shapes = {name: shape for name, shape, _ in specs}
     found = {}
@@ -155,6 +157,8 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
             entropy_bits=entropy_bits(content) if content.rounded else 0.0,
         )
         del content  # the next one is decoded without it
+    for name, first in shared.items():
+        found[name] = replace(found[first], name=name, codec=SHARED, mask_bits=0.0, value_bits=0.0, entropy_bits=0.0)
     layers = [found[name] for name in shapes]
     shares = share_bytes(stream.lengths, len(frame.payload))
     parts = [(layer.name, f"{layer.name} mask", *(f"{layer.name} {p}" for p in VALUES)) for layer in layers]
@@ -165,7 +169,7 @@ def describe(path: str | os.PathLike[str], data: bytes) -> FileInfo:
     sizes = {name: count for name, count in frame.sizes.items() if name in FRAME}
     others = _complex_vectors(network)
     trained = None if network is None else {n for n, _ in network.named_parameters()}
-    numbers = [layer for layer in layers if layer.codec != "i"]
+    numbers = [layer for layer in layers if layer.codec not in {"i", SHARED}]
     matrices = [layer for layer in numbers if len(layer.shape) > 1 and layer.name not in others]
     weights = sum(layer.nonzero for layer in matrices)
     bits = sum(layer.mask_bits + layer.value_bits for layer in matrices)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,7 @@ from pyrosparse.coding.content import DTYPES, Content, matrix_shape, real_shape
 from pyrosparse.coding.floats import exact, real, statistic
 from pyrosparse.coding.levels import column_positions
 from pyrosparse.coding.rank import axes_of
+from pyrosparse.coding.sharing import shared_names
 from pyrosparse.coding.steps import LARGEST_STEP, bias_step, round_step
 from pyrosparse.coding.stream import Stream, cheapest
 from pyrosparse.coding.weights import Weights
@@ -44,21 +45,26 @@ SMALLEST_STEP = 1e-30
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be sent: one :class:`Content` a tensor, in the order of the network's state."""
+    """What will be sent: one :class:`Content` a tensor, in the order of the network's state.
+
+    Of parameters that layers share there is one; ``shared`` has its name for each of the others.
+    """
 
     contents: dict[str, Content]
     c: float | None
+    shared: dict[str, str] = field(default_factory=dict)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the tensors that a reader will get."""
-        return {name: content.tensor() for name, content in self.contents.items()}
+        """Return the tensors that a reader will get, by name."""
+        state = {name: content.tensor() for name, content in self.contents.items()}
+        return state | {name: state[first] for name, first in self.shared.items()}
 
     def apply(self, network: nn.Module) -> nn.Module:
         """Return a copy of the network with the tensors that a reader will get."""
-        network = copy.deepcopy(network)
-        state = {name: value.reshape(old.shape).to(old.device) for (name, old), value in
-                 zip(network.state_dict().items(), self.state().values(), strict=True)}  # fmt: skip
-        network.load_state_dict(state)
+        network, state = copy.deepcopy(network), self.state()
+        network.load_state_dict(
+            {name: state[name].reshape(old.shape).to(old.device) for name, old in network.state_dict().items()}
+        )
         return network
 
 
@@ -93,12 +99,16 @@ def make_plan(
     if codebook is not None and not (isinstance(codebook, int) and 1 <= codebook <= LARGEST_BOOK):
         raise NetworkError(f"codebook must be a whole number of centres from 1 to {LARGEST_BOOK}, not {codebook}")
     state = {name: _storable(name, value) for name, value in network.state_dict().items()}
+    shared = shared_names(network, sigma or ())
     steps = layer_steps(state, sigma or {}, c)
+    steps |= {name: steps[first] for name, first in shared.items() if first in steps}
     axes = axes_of(network)
     biases = _biases(network, axes)
     matrices = {name for name, _ in network.named_parameters()}
     contents: dict[str, Content] = {}
     for name, value in state.items():
+        if name in shared:
+            continue
         whole = not (value.is_floating_point() or value.is_complex())
         if not whole and not torch.isfinite(value).all():
             raise NetworkError(f"{name} holds NaN or Inf; such a network is not worth storing")
@@ -128,7 +138,7 @@ def make_plan(
             contents[name] = _bias(name, value, steps.get(biases[name]), bias_bits)
         else:
             contents[name] = statistic(value)
-    return Plan(contents, c)
+    return Plan(contents, c, shared)
 
 
 def _storable(name: str, value: Tensor) -> Tensor:
@@ -202,7 +212,7 @@ def _narrow(
 
 def _biases(network: nn.Module, axes: Mapping[str, int]) -> dict[str, str]:
     """Names of biases of layers with a weight matrix, each with the name of that weight."""
-    state = dict(network.named_parameters())
+    state = dict(network.named_parameters(remove_duplicate=False))
     pairs = {}
     for name in state:
         if name == "bias" or name.endswith(".bias"):

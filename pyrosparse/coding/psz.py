@@ -19,6 +19,7 @@ from pyrosparse.coding.content import DTYPES, Content, size_of
 from pyrosparse.coding.decode import sequence
 from pyrosparse.coding.fileinfo import FileInfo, describe
 from pyrosparse.coding.precision import Plan, make_plan
+from pyrosparse.coding.sharing import SHARED
 from pyrosparse.coding.stream import Writer
 from pyrosparse.errors import ConfigError, CorruptFileError, NetworkError, PruneError, PyrosparseWarning
 from pyrosparse.text import nearest
@@ -194,10 +195,13 @@ def encode(network: nn.Module, plan: Plan, original_parameters: int) -> bytes:
         header["t"] = [[name, list(value.shape)] for name, value in network.state_dict().items()]
     if plan.c is not None:
         header["c"] = float(plan.c)
-    header["k"] = "".join(content.codec for content in contents.values())
+    stored = list(network.state_dict())
+    header["k"] = "".join(SHARED if name in plan.shared else contents[name].codec for name in stored)
+    if plan.shared:
+        header[SHARED] = [stored.index(plan.shared[name]) for name in stored if name in plan.shared]
     default = "".join("i" if k == "i" else "f" for k in header["k"])
     letters = {dtype: letter for letter, dtype in DTYPES.items()}
-    dtypes = "".join(letters[content.dtype] for content in plan.contents.values())
+    dtypes = "".join(letters[contents[plan.shared.get(name, name)].dtype] for name in stored)
     if dtypes != default:
         header["d"] = dtypes
     header["o"] = original_parameters

@@ -7,10 +7,12 @@ import warnings
 from collections.abc import Iterator
 from enum import StrEnum
 
+import torch
 from torch import Tensor, nn
 
 from pyrosparse.coding import container
 from pyrosparse.coding.decode import Spec, decode, open_stream, read_specs
+from pyrosparse.coding.sharing import tie
 from pyrosparse.coding.template import fill
 from pyrosparse.errors import ConfigError, CorruptFileError, NetworkError
 from pyrosparse.layers import LINEAR_LAYERS
@@ -47,34 +49,41 @@ def load(
     """
     layout = _layout(layout)
     frame = container.read(path)
-    known, specs = read_specs(frame, path)
+    known, specs, shared = read_specs(frame, path)
     if network is None and known is None:
-        for _ in _tensors(frame, specs, path, layout):  # a damaged file is to be told from a whole one
+        for _ in _tensors(frame, specs, shared, path, layout):  # a damaged file is to be told from a whole one
             pass
         raise NetworkError(
             f"{path} is whole, but holds a network of a class that the file does not know; "
             "pass one of the original architecture: load(path, network=...)"
         )
-    state = _state(frame, specs, path)
+    state = _state(frame, specs, shared, path)
     if network is not None:
         module = fill(network, state, path)
+        tie(module, shared, path)
     else:
         assert known is not None
         module = known
         module.load_state_dict(state, assign=True)
+        tie(module, shared, path)
         _check_indices(module, path)
     if layout is Layout.CSR:
+        sparse: dict[nn.Parameter, nn.Parameter] = {}  # what layers share stays shared
         for layer in module.modules():
             if isinstance(layer, LINEAR_LAYERS) and isinstance(layer, nn.Linear):
-                layer.weight = nn.Parameter(_csr(layer.weight.detach()), requires_grad=False)
+                weight = layer.weight
+                if weight not in sparse:
+                    sparse[weight] = nn.Parameter(_csr(weight.detach()), requires_grad=False)
+                layer.weight = sparse[weight]
     return module.eval()
 
 
 def iter_tensors(path: str | os.PathLike[str], *, layout: str | Layout = Layout.DENSE) -> Iterator[tuple[str, Tensor]]:
     """Decode a file tensor by tensor, whatever the network's class: index maps first, then in the network's order.
 
-    Nothing but the index maps is kept of what was handed out before. The last step checks that the file is whole
-    beyond its checksum, which is compared before the first.
+    Other names of weights that layers share come last, with the same tensors again. Nothing but shared weights and
+    index maps is kept of what was handed out before. The last step checks that the file is whole beyond its checksum,
+    which is compared before the first.
 
     :param path: a ``.psz`` file.
     :param layout: see :class:`Layout`.
@@ -83,8 +92,8 @@ def iter_tensors(path: str | os.PathLike[str], *, layout: str | Layout = Layout.
     """
     layout = _layout(layout)
     frame = container.read(path)
-    specs = read_specs(frame, path)[1]
-    return _tensors(frame, specs, path, layout)
+    _, specs, shared = read_specs(frame, path)
+    return _tensors(frame, specs, shared, path, layout)
 
 
 def read_tensors(path: str | os.PathLike[str], *, layout: str | Layout = Layout.DENSE) -> dict[str, Tensor]:
@@ -96,27 +105,37 @@ def read_tensors(path: str | os.PathLike[str], *, layout: str | Layout = Layout.
     """
     layout = _layout(layout)
     frame = container.read(path)
-    return _state(frame, read_specs(frame, path)[1], path, layout)
+    _, specs, shared = read_specs(frame, path)
+    return _state(frame, specs, shared, path, layout)
 
 
 def _state(
-    frame: container.Frame, specs: list[Spec], path: str | os.PathLike[str], layout: Layout = Layout.DENSE
+    frame: container.Frame,
+    specs: list[Spec],
+    shared: dict[str, str],
+    path: str | os.PathLike[str],
+    layout: Layout = Layout.DENSE,
 ) -> dict[str, Tensor]:
     """Tensors by name, in the network's order."""
-    state = dict(_tensors(frame, specs, path, layout))
+    state = dict(_tensors(frame, specs, shared, path, layout))
     return {name: state[name] for name, _, _ in specs}
 
 
 def _tensors(
-    frame: container.Frame, specs: list[Spec], path: str | os.PathLike[str], layout: Layout
+    frame: container.Frame, specs: list[Spec], shared: dict[str, str], path: str | os.PathLike[str], layout: Layout
 ) -> Iterator[tuple[str, Tensor]]:
+    firsts = dict.fromkeys(shared.values(), torch.empty(0))
     for name, content in decode(open_stream(frame, path), specs, frame.header["k"], path):
         tensor = content.tensor()
         del content  # the next one is decoded without it
         if layout is Layout.CSR and tensor.dim() == 2 and tensor.is_floating_point():
             tensor = _csr(tensor)
+        if name in firsts:
+            firsts[name] = tensor
         yield name, tensor
         del tensor
+    for name, first in shared.items():
+        yield name, firsts[first]
 
 
 def _csr(matrix: Tensor) -> Tensor:
