@@ -49,6 +49,10 @@ def prune(
         int | None,
         typer.Option(help="Centres of k-means that the file's weights take, layer by layer; 0: steps again."),
     ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(help="What the file has of weights: integers, or random-code (numbers of draws)."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be cut and write nothing.")] = False,
 ) -> None:
     """Cut the network of a run again, at another threshold.
@@ -60,7 +64,7 @@ def prune(
     if threshold is not None and budget is not None:
         raise ConfigError("give --threshold or --budget, not both")
     if budget is not None:
-        from pyrosparse.config.size import parse_size
+        from pyrosparse.arguments import parse_size
 
         parse_size(budget)
     weight = None if rate_weight is None else _rate_weight(rate_weight)
@@ -77,7 +81,7 @@ def prune(
 
     with resumable(run):
         metrics = pipeline.prune_again(
-            run, threshold=threshold, budget=budget, rate_weight=weight, codebook=codebook, say=say
+            run, threshold=threshold, budget=budget, rate_weight=weight, codebook=codebook, codec=codec, say=say
         )
     show_metrics(metrics, run, layers=True)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pyrosparse.arguments import check_numbers
 from pyrosparse.coding.precision import layer_steps
 from pyrosparse.errors import ConfigError, PruneError
 from pyrosparse.infer.check import check_data, check_validation
@@ -53,6 +54,7 @@ def quantise_aware(
     :returns: the same with trained weights that are multiples of the steps: save it with the same ``c``.
     :raises DataError: if the data do not fit the network or the likelihood; nothing is trained then.
     """
+    check_numbers("quantise_aware", c=c)
     if not c > 0:
         raise ConfigError(f"quantise_aware: c is {c}; give a positive number of posterior standard deviations")
     network = deepcopy(pruned.network)
@@ -130,6 +132,8 @@ def coarsest_ending(
     """
     if not grid:
         raise ConfigError("coarsest_ending: the grid is empty; give at least one value of c")
+    for c in grid:
+        check_numbers("coarsest_ending", c=c, tolerance=tolerance)
     if not tolerance >= 0:
         raise PruneError(f"the tolerance must not be negative or NaN; got {tolerance}")
     model = pruned.chosen_likelihood(likelihood)

@@ -20,8 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from pyrosparse.arguments import check_numbers
 from pyrosparse.coding.book import LARGEST_BOOK
 from pyrosparse.coding.codecs import index_of, send
+from pyrosparse.coding.codes import INTEGERS, codes_of
 from pyrosparse.coding.content import DTYPES, Content, matrix_shape, real_shape
 from pyrosparse.coding.floats import exact, real, statistic
 from pyrosparse.coding.levels import column_positions
@@ -76,6 +78,7 @@ def make_plan(
     bias_bits: int | None = None,
     rate_weight: float = 0.0,
     codebook: int | None = None,
+    codes: Mapping[str, Content] | None = None,
 ) -> Plan:
     """Decide codec, step and integers of every tensor.
 
@@ -89,6 +92,7 @@ def make_plan(
         integer, see :func:`pyrosparse.coding.distortion.weigh_rate`; 0: the nearest integer.
     :param codebook: weights take one of so many centres of k-means, layer by layer, instead of a multiple of a step:
         those with an entry in ``sigma``, or all weight matrices without one.
+    :param codes: what is sent of weights that have random codes.
     :raises NetworkError: if a tensor holds NaN, Inf or integers of 2^40 and more, has no values or a type that files
         do not hold, or ``sigma`` does not fit.
     """
@@ -138,7 +142,7 @@ def make_plan(
             contents[name] = _bias(name, value, steps.get(biases[name]), bias_bits)
         else:
             contents[name] = statistic(value)
-    return Plan(contents, c, shared)
+    return Plan(contents | dict(codes or {}), c, shared)
 
 
 def _storable(name: str, value: Tensor) -> Tensor:
@@ -159,6 +163,7 @@ def quantise(
     bias_bits: int | None = None,
     rate_weight: float = 0.0,
     codebook: int | None = None,
+    codec: str = INTEGERS,
 ) -> Pruned:
     """Round the weights as :func:`pyrosparse.save` does, so that accuracy can be measured.
 
@@ -170,8 +175,21 @@ def quantise(
     :param bias_bits: see :func:`pyrosparse.save`.
     :param rate_weight: see :func:`pyrosparse.save`.
     :param codebook: see :func:`pyrosparse.save`.
+    :param codec: see :func:`pyrosparse.save`; with random codes only what has none is rounded.
     """
-    plan = make_plan(pruned.network, pruned.sigma, c, bias_bits=bias_bits, rate_weight=rate_weight, codebook=codebook)
+    check_numbers("quantise", c=c, bias_bits=bias_bits, rate_weight=rate_weight, codebook=codebook)
+    others = {"rate_weight": rate_weight != 0, "codebook": codebook is not None}
+    codes = codes_of(pruned, codec, [name for name, given in others.items() if given])
+    pruned = pruned if codes is None else codes
+    plan = make_plan(
+        pruned.network,
+        pruned.sigma or None,
+        c,
+        bias_bits=bias_bits,
+        rate_weight=rate_weight,
+        codebook=codebook,
+        codes=None if codes is None else codes.codes,
+    )
     network = plan.apply(pruned.network)
     state = network.state_dict()
     masks = dict(pruned.masks)

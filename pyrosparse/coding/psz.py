@@ -12,26 +12,26 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from pyrosparse.arguments import budget_bytes, check_numbers
 from pyrosparse.coding import architecture, container
 from pyrosparse.coding.choice import C_GRID, RATE_GRID, choose, choose_within
 from pyrosparse.coding.codecs import index_of, send, shortest
+from pyrosparse.coding.codes import INTEGERS, codes_of
 from pyrosparse.coding.content import DTYPES, Content, size_of
 from pyrosparse.coding.decode import sequence
 from pyrosparse.coding.fileinfo import FileInfo, describe
 from pyrosparse.coding.precision import Plan, make_plan
+from pyrosparse.coding.rank import axes_of
 from pyrosparse.coding.sharing import SHARED
 from pyrosparse.coding.stream import Writer
 from pyrosparse.errors import ConfigError, CorruptFileError, NetworkError, PruneError, PyrosparseWarning
-from pyrosparse.text import nearest
 
 if TYPE_CHECKING:
-    from pyrosparse.coding.relative_entropy import RandomCoded
     from pyrosparse.pruning.pruned import Pruned
 
 __all__ = ["C_GRID", "RATE_GRID", "encoded_size", "info", "save"]
 
 DEFAULT_C = 0.5
-CODEC_NAMES = ("integers", "random-code")
 
 
 def save(
@@ -45,9 +45,9 @@ def save(
     likelihood: Any = None,
     bias_bits: int | None = None,
     rate_weight: float | None = 0.0,
-    budget: int | None = None,
+    budget: int | str | None = None,
     codebook: int | None = None,
-    codec: str = "integers",
+    codec: str = INTEGERS,
 ) -> FileInfo:
     """Write a network to a ``.psz`` file: quantised, entropy-coded, checked, written atomically.
 
@@ -60,7 +60,8 @@ def save(
     :param val_loader: validation data for the choice of ``c``: batches ``(x, y)``, read several times.
     :param tolerance: how much the validation error may rise, in the units of the error (0.001 is a tenth of
         a percentage point of accuracy).
-    :param sigma: posterior standard deviations by parameter name (0 where pruned), for a plain module.
+    :param sigma: posterior standard deviations by parameter name (0 where pruned), for a plain module; layers
+        without an entry are stored exactly.
     :param likelihood: a likelihood that measures the error; when ``None`` that of the pruned network, or else the
         default of :func:`pyrosparse.infer.evaluate`.
     :param bias_bits: bits of a bias with one scale a tensor; ``None``: half the step of the layer's weights.
@@ -69,31 +70,35 @@ def save(
         and 1 trades a nat of error for a nat of file. ``None``: the one of 0, 0.03, 0.06, 0.1, 0.15 that, with
         a ``c`` of the grid no larger than the one above, gives the smallest file within the ``tolerance``; 0
         if there is no ``val_loader``.
-    :param budget: largest number of bytes of the file. ``c`` and ``rate_weight``, where they are None, are then those
-        with the lowest validation error of all with which the file fits; without a ``val_loader`` the finest
-        ``c``.
+    :param budget: largest number of bytes of the file, or a size such as ``"20kB"``. ``c`` and ``rate_weight``, where
+        they are None, are then those with the lowest validation error of all with which the file fits; without a
+        ``val_loader`` the finest ``c``.
     :param codebook: weights take one of so many centres of k-means instead of a multiple of a step (the baseline of
         Han, Mao and Dally, 2016): the file has the centres and the number of each weight's own. ``c`` then counts
         for biases alone.
     :param codec: ``"integers"``: multiples of the step; ``"random-code"``: weights are draws of shared chance, and the
         file has their numbers (relative-entropy coding). It wants what :func:`pyrosparse.coding.random_code`
         returned; other pruned networks are coded by :func:`pyrosparse.coding.code_posterior`, which is off by more.
-        ``c`` is then the step of biases alone, 0.5 when None; ``rate_weight``, ``budget`` and ``codebook`` are not
-        for it.
+        ``c`` is then the step of biases alone, chosen with ``val_loader`` as otherwise; ``rate_weight``, ``budget``
+        and ``codebook`` are not for it.
     :return: what was written, byte by byte.
     :raises PruneError: if nothing that may be chosen fits the budget; no file is written then.
-    :raises ConfigError: for another codec.
+    :raises ConfigError: for another codec, settings that are no numbers, or ``sigma`` without an entry.
     :raises NetworkError: NaN or Inf in the network, tensors that files do not hold, or ``sigma`` that does not fit it.
     :raises ExportError: if the file cannot be written; nothing half-written is left.
     """
-    others = {"sigma": sigma, "rate_weight": rate_weight or None, "budget": budget, "codebook": codebook}
-    codes = _codes_of(network, codec, [name for name, value in others.items() if value is not None])
+    check_numbers("save", c=c, rate_weight=rate_weight, tolerance=tolerance, bias_bits=bias_bits, codebook=codebook)
+    budget = None if budget is None else budget_bytes(budget)
+    others = {"sigma": sigma is not None, "rate_weight": rate_weight != 0, "budget": budget is not None,
+              "codebook": codebook is not None}  # fmt: skip
+    codes = codes_of(network, codec, [name for name, given in others.items() if given])
     if codes is not None:
         network = codes
     module, sigma, original = _contents_of(network, sigma)
     if not isinstance(network, nn.Module):
         likelihood = network.chosen_likelihood(likelihood)
-    plan = partial(make_plan, module, sigma, bias_bits=bias_bits, codebook=codebook)
+    of_blocks = {} if codes is None else codes.codes
+    plan = partial(make_plan, module, sigma, bias_bits=bias_bits, codebook=codebook, codes=of_blocks)
     if sigma is None:
         if c is not None or rate_weight or bias_bits is not None:
             warnings.warn(
@@ -115,7 +120,7 @@ def save(
             likelihood=likelihood,
             path=path,
         )
-    elif codes is None and val_loader is not None and (c is None or rate_weight is None):
+    elif val_loader is not None and (c is None or rate_weight is None):
         c, rate_weight = choose(
             module,
             lambda c, rate: plan(c, rate_weight=rate),
@@ -130,12 +135,10 @@ def save(
     planned = plan(c, rate_weight=rate_weight)
     if codebook is not None and all(content.book is None for content in planned.contents.values()):
         warnings.warn(
-            f"{path}: no tensor got a codebook: sigma has no entries; save the network itself, without sigma",
+            f"{path}: no tensor got a codebook: the network has no weight matrices",
             PyrosparseWarning,
             stacklevel=2,
         )
-    if codes is not None:
-        planned = replace(planned, contents=planned.contents | codes.codes)
     data = encode(module, planned, original)
     if budget is not None and len(data) > budget:
         raise PruneError(
@@ -149,23 +152,6 @@ def save(
     written = replace(written, rate_weight=rate_weight)
     container.write(path, data)
     return written
-
-
-def _codes_of(network: Pruned | nn.Module, codec: str, others: list[str]) -> RandomCoded | None:
-    """Random codes of a network where these are asked for."""
-    from pyrosparse.coding.relative_entropy import RandomCoded, code_posterior
-
-    if codec not in CODEC_NAMES:
-        raise ConfigError(f"save: codec={codec!r} is unknown{nearest(codec, CODEC_NAMES)}")
-    if codec == CODEC_NAMES[0]:
-        return None
-    if isinstance(network, nn.Module) or others:
-        raise ConfigError(
-            f"save: codec={codec!r} needs a pruned network with its own standard deviations, and no sigma, "
-            "rate_weight, budget or codebook: pass what pyrosparse.coding.random_code or pyrosparse.prune returned"
-            f"{', without ' + ' and '.join(others) if others else ''}"
-        )
-    return network if isinstance(network, RandomCoded) else code_posterior(network)
 
 
 def info(path: str | os.PathLike[str]) -> FileInfo:
@@ -219,6 +205,7 @@ def encoded_size(
 ) -> int:
     """Return how many bytes :func:`save` would write, without writing. ``c`` is 0.5 if it is not given."""
     module, sigma, original = _contents_of(network, sigma)
+    check_numbers("encoded_size", c=c, bias_bits=bias_bits, rate_weight=rate_weight, codebook=codebook)
     c = None if sigma is None else DEFAULT_C if c is None else c
     plan = make_plan(module, sigma, c, bias_bits=bias_bits, rate_weight=rate_weight, codebook=codebook)
     return len(encode(module, plan, original))
@@ -229,6 +216,20 @@ def _contents_of(
 ) -> tuple[nn.Module, Mapping[str, Tensor] | None, int]:
     """Module, standard deviations, and numbers in the original network."""
     if isinstance(network, nn.Module):
+        if sigma is not None and not sigma:
+            weights = ", ".join(_weights_of(network)) or "layers, of which the network has none"
+            raise ConfigError(
+                f"sigma is empty: give the posterior standard deviations of {weights}; or leave sigma out, to store "
+                "every number as it is"
+            )
         made = [p for p in network.parameters() if not is_lazy(p)]  # refused later
         return network, sigma, sum(p.numel() * (2 if p.is_complex() else 1) for p in made)
-    return network.network, network.sigma if sigma is None else sigma, network.original_parameters
+    if sigma is not None:
+        return _contents_of(network.network, sigma)[:2] + (network.original_parameters,)
+    return network.network, network.sigma or None, network.original_parameters
+
+
+def _weights_of(network: nn.Module) -> list[str]:
+    """Names of the weight matrices."""
+    axes = axes_of(network)
+    return [name for name, _ in network.named_parameters() if axes.get(name, 0) > 1]

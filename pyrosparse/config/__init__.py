@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pyrosparse.arguments import parse_size
 from pyrosparse.config.reader import parse, read
-from pyrosparse.config.size import parse_size
 from pyrosparse.config.tables import Config
 from pyrosparse.config.toml import dumps
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from pyrosparse.arguments import parse_size
 from pyrosparse.config.base import Options, Share, Table
+from pyrosparse.config.files import Export, File, Quantise, RandomCode
 from pyrosparse.config.reconstruct import Reconstruct
-from pyrosparse.config.size import parse_size
 
 __all__ = [
     "Baselines",
@@ -29,6 +30,7 @@ __all__ = [
     "PriorTable",
     "Prune",
     "Quantise",
+    "RandomCode",
     "Reconstruct",
     "Scheduled",
     "Teacher",
@@ -167,18 +169,6 @@ class FineTune(Table):
     lr: PositiveFloat = 1e-4
 
 
-class Quantise(Table):
-    """``[quantise]``: the last epochs are trained through the rounding of the file, mask fixed; 0 epochs leave it out.
-
-    Of the steps in ``c`` (only ``file.c`` where that is given) the largest is taken whose validation error is within
-    ``file.tolerance`` of that of the network before.
-    """
-
-    epochs: NonNegativeInt = 0
-    lr: PositiveFloat = 5e-3
-    c: Annotated[list[PositiveFloat], Field(min_length=1)] = Field(default_factory=lambda: [0.5, 1.0, 1.5, 2.0])
-
-
 class Baselines(Table):
     """``[baselines]``: what the result is compared with, made of the same dense network, each with its own file.
 
@@ -195,25 +185,6 @@ class Baselines(Table):
     l1_epochs: PositiveInt = 20
     l1_lr: PositiveFloat = 1e-2
     clusters: PositiveInt = 16
-
-
-class File(Table):
-    """``[file]``: quantisation step c·σ; without ``c`` chosen on validation data within ``tolerance``.
-
-    ``rate_weight`` is what a nat of the file counts against a nat of error; ``"auto"``: chosen like ``c``. With
-    ``codebook`` each weight takes one of so many centres of its layer instead of a multiple of a step.
-    """
-
-    c: PositiveFloat | None = None
-    rate_weight: NonNegativeFloat | Literal["auto"] = 0.0
-    tolerance: Share = 0.002
-    codebook: Annotated[int, Field(ge=1, le=4096)] | None = None
-
-
-class Export(Table):
-    """``[export]``."""
-
-    onnx: bool = True
 
 
 class Posterior(Table):
@@ -242,6 +213,7 @@ class Config(Table):
     quantise: Quantise = Field(default_factory=Quantise)
     baselines: Baselines | None = None
     file: File = Field(default_factory=File)
+    random_code: RandomCode = Field(default_factory=RandomCode)
     export: Export = Field(default_factory=Export)
     posterior: Posterior = Field(default_factory=Posterior)
 
@@ -266,9 +238,29 @@ class Config(Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _codes_or_integers(self) -> Config:
+        if self.file.codec == "integers":
+            if self.random_code != RandomCode():
+                raise ValueError("[random_code] is for file.codec = 'random-code': set it, or take the table out")
+            return self
+        wrong = {
+            "[quantise], which trains for steps": self.quantise.epochs,
+            "file.codebook": self.file.codebook,
+            "file.rate_weight": self.file.rate_weight,
+            "prune.budget": self.prune.budget,
+        }
+        found = [name for name, given in wrong.items() if given]
+        if found or not self.has_posterior:
+            without = f", without {' and '.join(found)}" if found else ""
+            raise ValueError(f"file.codec = 'random-code' needs a posterior{without}")
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, every default filled in, without the Nones and tables that have no part in the run."""
         absent = set() if self.has_posterior else set(_OF_A_POSTERIOR)
+        if self.file.codec == "integers":
+            absent.add("random_code")
         return self.model_dump(mode="json", exclude_none=True, exclude=absent)
 
     def changes(self, other: Config) -> list[str]:

@@ -33,6 +33,7 @@ _SEEDS = {
     "magnitude": 6,
     "l1": 7,
     "quantise": 8,
+    "random_code": 9,
 }
 
 

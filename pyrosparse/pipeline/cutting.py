@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pyrosparse import coding
+from pyrosparse.coding.codes import RANDOM_CODE
 from pyrosparse.data import TensorLoader
 from pyrosparse.errors import PyrosparseWarning
 from pyrosparse.infer import evaluate
@@ -118,7 +119,7 @@ class Cutting:
             ended = fine_tune(self.fine_tuned, run.train, epochs=0)  # a copy
             build.weights(ended.network, str(run.folder / "quantised.safetensors"))
             return ended
-        train = self._taught()
+        train = self.taught()
         run.seed("quantise")
         clock = Clock()
         fixed = run.config.file.c
@@ -135,12 +136,36 @@ class Cutting:
         run.finish("quantise", ended.network, clock(), record={"c": c})
         return ended
 
-    def _taught(self) -> TensorLoader:
+    def taught(self) -> TensorLoader:
         """The training data; with soft labels where the fit had them: hard ones over-fit a small network."""
         run, teacher = self.run, self.run.config.fit.teacher
         if teacher is None or self.fitting.teacher is None:
             return run.train
         return run.train.soften(self.fitting.teacher, weight=teacher.weight, temperature=teacher.temperature)
+
+    def coded(self, pruned: Pruned) -> Pruned:
+        """Random codes of a network's posterior as it is."""
+        table = self.run.config.random_code
+        return coding.code_posterior(pruned, bits=table.bits, rate=table.rate)
+
+    def fitted_codes(self) -> Pruned:
+        """Random codes of the network that goes into the file, fitted if there are epochs for it."""
+        run, table = self.run, self.run.config.random_code
+        if not table.epochs:
+            return self.coded(self.small)
+        train = self.taught()
+        run.seed("random_code")
+        return coding.random_code(
+            self.small,
+            train,
+            bits=table.bits,
+            rate=table.rate,
+            settle=table.settle,
+            rounds=table.rounds,
+            epochs=table.epochs,
+            lr=table.lr,
+            seed=run.number("random_code"),
+        )
 
     def curve(self) -> None:
         """Measure validation error and bytes at a row of thresholds, without what comes after pruning."""
@@ -148,15 +173,18 @@ class Cutting:
         if not run.config.has_posterior or run.folder.finished("curve"):
             return
         written = run.folder.stage("file")
-        c, rate_weight, codebook = written.get("c"), written.get("rate_weight") or 0.0, run.config.file.codebook
+        c, options = written.get("c"), {"codec": run.config.file.codec, "codebook": run.config.file.codebook}
+        options["rate_weight"] = written.get("rate_weight") or 0.0
         chosen = float(run.folder.metrics["threshold"])
         points = []
         for threshold in sorted({*run.config.prune.curve, chosen}):
             with warnings.catch_warnings(record=True) as caught, tempfile.TemporaryDirectory() as place:
                 warnings.simplefilter("always", PyrosparseWarning)
                 pruned = self._cut(threshold=threshold)
-                info = coding.save(Path(place) / "point.psz", pruned, c=c, rate_weight=rate_weight, codebook=codebook)
-                network = in_file(pruned, c, rate_weight, codebook)
+                if options["codec"] == RANDOM_CODE:
+                    pruned = self.coded(pruned)
+                info = coding.save(Path(place) / "point.psz", pruned, c=c, **options)
+                network = in_file(pruned, c, **options)
             points.append(
                 {
                     "threshold": threshold,

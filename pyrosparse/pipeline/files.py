@@ -11,6 +11,7 @@ from torch import nn
 
 from pyrosparse import coding, report
 from pyrosparse.coding import FileInfo
+from pyrosparse.coding.codes import RANDOM_CODE
 from pyrosparse.errors import PruneError, PyrosparseWarning
 from pyrosparse.export import export_onnx
 from pyrosparse.infer import evaluate
@@ -19,7 +20,7 @@ from pyrosparse.pipeline.context import Clock, Context
 from pyrosparse.pipeline.cutting import Cutting
 from pyrosparse.pipeline.fitting import Fitting
 from pyrosparse.pipeline.measure import agree, error_of, in_file, mean_network, onnx_outputs, outputs
-from pyrosparse.pruning import Pruned
+from pyrosparse.pruning import Pruned, fine_tune
 
 __all__ = ["Files"]
 
@@ -38,14 +39,13 @@ class Files:
             return
         clock = Clock()
         small = self.cutting.small
+        if self._random:
+            small = self.cutting.fitted_codes()
         info = self._save(path, small)
-        network = self.reloaded()
-        agree(
-            "file",
-            outputs(in_file(small, info.c, info.rate_weight, run.config.file.codebook), run.data.x_val),
-            outputs(network, run.data.x_val),
-            path,
-        )
+        network, memory = self.reloaded(), self._in_memory(small, info.c, info.rate_weight)
+        agree("file", outputs(memory, run.data.x_val), outputs(network, run.data.x_val), path)
+        if self._random:  # chance has made it: the stages that follow compare the file with what is written here
+            run.write_state("coded.safetensors", memory)
         described = info.to_dict() | {"path": path.name}
         if info.c is not None and small.sigma:
             bits = {layer.site: layer.bits for layer in coding.precision_bits(small, c=info.c)}
@@ -55,6 +55,15 @@ class Files:
             ]
         record = {"bytes": info.bytes, "c": info.c, "rate_weight": info.rate_weight}
         run.finish("file", network, clock(), record=record, file=described)
+
+    @property
+    def _random(self) -> bool:
+        """Whether the file has random codes."""
+        return self.run.config.file.codec == RANDOM_CODE
+
+    def _in_memory(self, small: Pruned, c: float | None, rate_weight: float | None) -> nn.Module:
+        table = self.run.config.file
+        return in_file(small, c, rate_weight=rate_weight, codebook=table.codebook, codec=table.codec)
 
     def _save(self, path: Path, small: Pruned) -> FileInfo:
         """Write the file: c and rate_weight as given, or chosen on validation data, or to the budget."""
@@ -67,7 +76,7 @@ class Files:
         trained = run.folder.stage("quantise").get("c")
         options: dict[str, Any] = {
             "val_loader": run.val, "tolerance": table.tolerance, "rate_weight": rate, "budget": budget,
-            "codebook": table.codebook,
+            "codebook": table.codebook, "codec": table.codec,
         }  # fmt: skip
         try:
             info = coding.save(path, small, c=table.c if trained is None else trained, **options)
@@ -120,7 +129,12 @@ class Files:
         x, y = run.data.x_test, run.data.y_test
         small = self.cutting.small
         written = run.folder.stage("file")
-        memory = outputs(in_file(small, written.get("c"), written.get("rate_weight"), run.config.file.codebook), x)
+        if self._random:
+            stored = fine_tune(small, run.train, epochs=0).network  # a copy
+            build.weights(stored, str(run.folder / "coded.safetensors"))
+        else:
+            stored = self._in_memory(small, written.get("c"), written.get("rate_weight"))
+        memory = outputs(stored, x)
         logits = {"dense": outputs(self.fitting.dense, x), "file": outputs(self.reloaded(), x)}
         agreement = {"file": agree("file", memory, logits["file"], run.folder / "network.psz")}
         made: dict[str, Callable[[], nn.Module | None]] = {

@@ -27,7 +27,7 @@ ARTEFACTS: dict[str, tuple[str, ...]] = {
     "reconstruct_pruned": ("reconstructed_pruned.safetensors",),
     "fine_tune": ("fine_tuned.safetensors",),
     "quantise": ("quantised.safetensors",),
-    "file": ("network.psz",),
+    "file": ("network.psz", "coded.safetensors"),
     "onnx": ("network.onnx",),
     "magnitude": ("magnitude.psz",),
     "l1": ("l1.psz",),

@@ -89,12 +89,17 @@ def mean_network(model: SparseModel, guide: AutoSparse) -> nn.Module:
 
 
 def in_file(
-    pruned: Pruned, c: float | None, rate_weight: float | None = None, codebook: int | None = None
+    pruned: Pruned,
+    c: float | None,
+    *,
+    rate_weight: float | None = None,
+    codebook: int | None = None,
+    codec: str = "integers",
 ) -> nn.Module:
     """The network in memory that a file at precision ``c`` must agree with."""
     if c is None:
         return pruned.network
-    return quantise(pruned, c, rate_weight=rate_weight or 0.0, codebook=codebook).network
+    return quantise(pruned, c, rate_weight=rate_weight or 0.0, codebook=codebook, codec=codec).network
 
 
 def scores(error: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pyrosparse.coding.codes import INTEGERS
 from pyrosparse.config import Config, dumps, parse
 from pyrosparse.errors import ConfigError, DataError
 from pyrosparse.infer.ranks import processes
@@ -81,6 +82,7 @@ def prune_again(
     budget: str | None = None,
     rate_weight: float | str | None = None,
     codebook: int | None = None,
+    codec: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Cut the network of a finished fit again, and write everything that follows from it anew.
@@ -89,11 +91,12 @@ def prune_again(
     :param budget: largest file, such as ``"20kB"``.
     :param rate_weight: as ``file.rate_weight`` in the settings; None leaves it as it was.
     :param codebook: as ``file.codebook`` in the settings; None leaves it as it was, 0 takes it out.
+    :param codec: as ``file.codec`` in the settings; None leaves it as it was.
     :returns: the metrics.
     :raises DataError: when the folder holds no finished fit.
     """
     folder = _fitted(run_dir)
-    of_file = {"rate_weight": rate_weight, "codebook": codebook}
+    of_file = {"rate_weight": rate_weight, "codebook": codebook, "codec": codec}
     config = _with_goal(settings(folder), threshold, budget, {k: v for k, v in of_file.items() if v is not None})
     context = Context(config, folder, say)
     cutting = Cutting(context, Fitting(context))
@@ -157,4 +160,6 @@ def _with_goal(
     table["file"] |= of_file or {}
     if not table["file"].get("codebook", 1):
         del table["file"]["codebook"]
+    if (of_file or {}).get("codec") == INTEGERS:
+        table.pop("random_code", None)  # what only the other codec asks for
     return parse(table, file="--budget" if budget is not None else "--threshold")

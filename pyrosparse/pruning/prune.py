@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyrosparse.arguments import budget_bytes, check_numbers
 from pyrosparse.errors import PruneError
 from pyrosparse.guides.family import DEFAULT_THRESHOLD
 from pyrosparse.infer.evaluate import Batches, evaluate
@@ -33,7 +34,7 @@ def prune(
     guide: Callable[..., Any],
     *args: Any,
     threshold: float | str | None = None,
-    budget: int | None = None,
+    budget: int | str | None = None,
     c: float = 0.5,
     val_loader: Batches | None = None,
     tolerance: float = 0.002,
@@ -52,9 +53,9 @@ def prune(
     :param args: arguments of a pair written by hand, which is traced once with them.
     :param threshold: largest log α that is kept: a number (3 when None), or ``"auto"``: chosen on ``val_loader``
         so that the network is smallest while its error is within ``tolerance`` of the posterior mean's.
-    :param budget: instead of a threshold, the largest number of bytes that the ``.psz`` file may have: of the
-        thresholds whose file fits, the one with the lowest validation error (without ``val_loader``: the one
-        that keeps most). Pass it to :func:`pyrosparse.save` too, whose ``c`` may be another.
+    :param budget: instead of a threshold, the largest number of bytes that the ``.psz`` file may have, or a size such
+        as ``"20kB"``: of the thresholds whose file fits, the one with the lowest validation error (without
+        ``val_loader``: the one that keeps most). Pass it to :func:`pyrosparse.save` too, whose ``c`` may be another.
     :param c: of ``budget``: step at which the file's size is measured, in posterior standard deviations.
     :param val_loader: yields ``(x, y)``; never the test data.
     :param tolerance: of ``threshold="auto"``: 0.002 is 0.2 points of error.
@@ -65,9 +66,12 @@ def prune(
     :param example: a batch of inputs, for comparing outputs; random inputs of the shape that the model has seen when
         None. A model that has never been run has seen none, and needs it.
     :returns: the smaller network, masks, posterior deviations and a report.
+    :raises ConfigError: for a budget, ``c`` or tolerance that is no number.
     :raises PruneError: for ``"auto"`` without validation data, or a budget that no threshold meets.
     :raises NetworkError: if a pair written by hand comes without a network that has its sites.
     """
+    check_numbers("prune", c=c, tolerance=tolerance)
+    budget = None if budget is None else budget_bytes(budget)
     _check(threshold, budget, val_loader, tolerance)
     if not c > 0:
         raise PruneError(f"c is {c}; give a positive number of posterior standard deviations")

@@ -165,6 +165,18 @@ def test_a_codebook_is_an_option(capsys: pytest.CaptureFixture[str], run_dir: Pa
     assert "codebook" in err
 
 
+def test_the_codec_is_an_option(capsys: pytest.CaptureFixture[str], run_dir: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    code, _, err = call(capsys, "prune", folder, "--codec", "random-code", "--threshold", "0")
+    assert code == 0, err
+    assert 'codec = "random-code"' in (folder / "config.toml").read_text()
+    assert "r" in {layer.codec for layer in ps.coding.info(folder / "network.psz").layers}
+    for wrong in (("--codec", "huffman"), ("--codebook", "8"), ("--budget", "2kB"), ("--rate-weight", "auto")):
+        code, _, err = call(capsys, "prune", folder, *wrong)
+        assert code == 2, wrong
+        assert "codec" in err
+
+
 def test_a_rate_weight_is_a_number(capsys: pytest.CaptureFixture[str], run_dir: Path) -> None:
     code, _, err = call(capsys, "prune", run_dir, "--rate-weight", "much")
     assert code == 2

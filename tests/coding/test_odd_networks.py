@@ -79,7 +79,7 @@ def test_settings_without_deviations(tmp_path: Path) -> None:
     with pytest.warns(PyrosparseWarning, match="biases too"):
         coding.save(tmp_path / "net.psz", network, bias_bits=4)
     with pytest.warns(PyrosparseWarning, match="no tensor got a codebook"):
-        coding.save(tmp_path / "net.psz", network, sigma={}, codebook=4)
+        coding.save(tmp_path / "net.psz", nn.BatchNorm1d(5), codebook=4)
     with pytest.raises(NetworkError, match="whole number"):
         coding.save(tmp_path / "net.psz", network, codebook=2.5)  # type: ignore[arg-type]
 

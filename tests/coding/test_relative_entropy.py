@@ -204,7 +204,7 @@ def test_what_save_refuses(tmp_path: Path) -> None:
     pruned = lenet(nonzero=(10, 10, 10))
     with pytest.raises(ConfigError, match="random-code"):
         coding.save(tmp_path / "net.psz", pruned, codec="random-kode")
-    for network, options in ((pruned.network, {}), (pruned, {"rate_weight": 0.1})):
+    for network, options in ((pruned.network, {}), (pruned, {"rate_weight": 0.1}), (pruned, {"rate_weight": None})):
         with pytest.raises(ConfigError, match="standard deviations"):
             coding.save(tmp_path / "net.psz", network, codec="random-code", **options)
     assert not list(tmp_path.iterdir())
@@ -224,3 +224,27 @@ def test_rounds_must_be_positive() -> None:
     pruned, loader = task()
     with pytest.raises(ConfigError, match="rounds is 0"):
         coding.random_code(pruned, loader, rounds=0)
+
+
+def test_validation_data_choose_the_step_of_the_biases(tmp_path: Path) -> None:
+    pruned = lenet(nonzero=(100, 50, 20))
+    coded = coding.code_posterior(pruned)
+    x = 0.1 * torch.randn(500, 784, generator=torch.Generator().manual_seed(0))  # biases count
+    data = [(x, coded.network(x).argmax(-1))]
+    path = tmp_path / "net.psz"
+    coarse = coding.save(path, coded, codec="random-code", val_loader=data, tolerance=1.0)
+    assert (coarse.c, coarse.rate_weight) == (4.0, 0.0)
+    fine = coding.save(path, coded, codec="random-code", val_loader=data, tolerance=0.01)
+    assert fine.c is not None and fine.c < 4.0
+    assert fine.bytes > coarse.bytes
+    assert evaluate(coding.load(path), data).error <= 0.01
+
+
+def test_what_is_in_the_file_is_what_rounding_gives(tmp_path: Path) -> None:
+    coded = coding.code_posterior(lenet(nonzero=(100, 50, 20)))
+    coding.save(tmp_path / "net.psz", coded, codec="random-code", c=2.0)
+    network = coding.quantise(coded, 2.0, codec="random-code").network
+    assert equal(coding.load(tmp_path / "net.psz"), network)
+    assert not equal(coding.quantise(coded, 2.0).network, network)
+    with pytest.raises(ConfigError, match="without rate_weight"):
+        coding.quantise(coded, 2.0, codec="random-code", rate_weight=0.1)

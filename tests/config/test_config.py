@@ -206,3 +206,24 @@ def test_a_codebook_goes_with_a_posterior_and_without_steps() -> None:
         parse({"file": {"codebook": 0}}, file="run.toml")
     with pytest.raises(ConfigError, match="file.codebook needs a posterior"):
         parse({"file": {"codebook": 16}, "quantise": {"epochs": 2}}, file="run.toml")
+
+
+def test_random_codes_go_with_a_posterior_and_without_what_is_for_integers() -> None:
+    chosen = {"file": {"codec": "random-code"}}
+    config = parse(chosen | {"random_code": {"bits": 14}}, file="run.toml")
+    assert (config.file.codec, config.random_code.bits, config.random_code.rounds) == ("random-code", 14, 8)
+    assert parse(config.to_dict(), file="again.toml") == config
+    assert "random_code" not in parse({}, file="run.toml").to_dict()
+    for table, wrong, words in (
+        ("file", {"codec": "random-codes"}, "codec"),
+        ("file", {"codec": "random-code", "rate_weight": "auto"}, r"without file\.rate_weight"),
+        ("file", {"codec": "random-code", "codebook": 8}, r"without file\.codebook"),
+        ("random_code", {"bits": 21}, "bits"),
+        ("quantise", {"epochs": 2}, r"without \[quantise\]"),
+        ("prune", {"budget": "2kB"}, r"without prune\.budget"),
+        ("reconstruct", {"position": "instead", "units": 3}, "needs a posterior"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            parse(chosen | {table: wrong}, file="run.toml")
+    with pytest.raises(ConfigError, match="random_code. is for file.codec"):
+        parse({"random_code": {"bits": 14}}, file="run.toml")

@@ -112,6 +112,36 @@ def test_weights_may_take_centres_and_steps_again(run_dir: Path) -> None:
     assert "k" not in {row["codec"] for row in again["file"]["layers"]}
 
 
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_weights_may_become_draws_and_integers_again(run_dir: Path, epochs: int) -> None:
+    table = (run_dir / "config.toml").read_text() + f"\n[random_code]\nepochs = {epochs}\nrounds = 2\nbits = 8\n"
+    (run_dir / "config.toml").write_text(table.replace('codec = "integers"', 'codec = "random-code"'))
+    found = pipeline.prune_again(run_dir, threshold=2.0, codec="random-code")
+    codecs = {row["name"]: row["codec"] for row in found["file"]["layers"]}
+    assert {codec for name, codec in codecs.items() if name.endswith("weight")} == {"r"}
+    assert found["agreement"]["file"] < 1e-5
+    small = pipeline.preview(run_dir, threshold=2.0)
+    as_it_is = ps.coding.code_posterior(small, bits=8).network
+    first = next(name for name in codecs if name.endswith("weight"))
+    same = ps.load(run_dir / "network.psz").get_parameter(first).equal(as_it_is.get_parameter(first))
+    assert same == (epochs == 0)
+    again = pipeline.prune_again(run_dir, threshold=2.0, codec="integers")
+    assert "r" not in {row["codec"] for row in again["file"]["layers"]}
+    assert "random_code" not in again["config"]
+    assert not (run_dir / "coded.safetensors").exists()
+
+
+def test_a_file_of_random_codes_is_compared_after_a_pause(run_dir: Path) -> None:
+    before = pipeline.prune_again(run_dir, threshold=2.0, codec="random-code")
+    data = (run_dir / "network.psz").read_bytes()
+    folder = RunFolder.existing(run_dir)
+    folder.clear(["test", "report"])
+    config = settings(prune={"threshold": 2.0, "curve": [0.0]}, file={"tolerance": 0.05, "codec": "random-code"})
+    after = pipeline.run(config, run_dir, resume=True)
+    assert (run_dir / "network.psz").read_bytes() == data
+    assert after["agreement"] == before["agreement"]
+
+
 def test_prune_needs_a_finished_fit(run_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not the folder of a run"):
         pipeline.prune_again(tmp_path)
