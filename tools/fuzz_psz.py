@@ -2,9 +2,9 @@
 
 Each file that is tried is a seed file with something done to it: bytes changed or cut off, with and without a checksum
 that fits again; another payload; a header with other sizes, codecs, types and layers under the same payload; random
-bytes. For each it counts what happened, the time, and the greatest memory over that of
-an honest file with as many numbers. Cases depend on their number alone, so that the run goes on where it was stopped,
-and one case can be looked at by itself::
+bytes. For each it counts what happened, the time, and for some the greatest memory over that of an honest file with as
+many numbers, by two measures in turn: Python's account and the operating system's, see psz_memory.py. Cases depend on
+their number alone, so that the run goes on where it was stopped, and one case can be looked at by itself::
 
     python tools/fuzz_psz.py --cases 100000 --out benchmarks/results/fuzz.json
     python tools/fuzz_psz.py --case 4711
@@ -18,7 +18,6 @@ import json
 import random
 import tempfile
 import time
-import tracemalloc
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
@@ -29,19 +28,17 @@ from typing import Any
 import numpy as np
 import torch
 from psz_damage import WAYS
-from psz_seeds import random_code, seeds
-from torch import nn
+from psz_memory import MEASURES, Honest, honest
+from psz_seeds import seeds
 
 from pyrosparse import coding
-from pyrosparse.coding import container, psz
+from pyrosparse.coding import container
 from pyrosparse.coding.container import unpack
 from pyrosparse.coding.decode import read_specs
-from pyrosparse.coding.precision import make_plan
 from pyrosparse.errors import CorruptFileError, NetworkError, NewerFileError
 
 WRITE_EVERY = 2000
-MEMORY_EVERY = 10  # tracing memory makes a case several times slower
-HONEST = 50_000  # numbers of the files that memory is compared with
+MEMORY_EVERY = 10  # by each measure: tracing makes a case several times slower
 SECOND = 1.0
 GOOD = {"decoded", "decoded, class not known", "CorruptFileError", "NewerFileError"}
 
@@ -49,6 +46,20 @@ GOOD = {"decoded", "decoded, class not known", "CorruptFileError", "NewerFileErr
 def extra_seeds(folder: Path | None) -> list[bytes]:
     """Files of a folder, in the order of their names."""
     return [] if folder is None else [path.read_bytes() for path in sorted(folder.glob("*.psz"))]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What reading a file took.
+
+    :param measure: by which it was measured.
+    :param peak: bytes.
+    :param ratio: to what an honest file of as many numbers takes.
+    """
+
+    measure: str
+    peak: int
+    ratio: float
 
 
 @dataclass
@@ -60,30 +71,30 @@ class Tally:
     ways: dict[str, Counter[str]] = field(default_factory=dict)
     slowest_ms: float = 0.0
     slowest_case: int = -1
-    memory_ratio: float = 0.0
-    memory_case: int = -1
-    measured: int = 0
+    memory: dict[str, dict[str, float]] = field(default_factory=dict)
     cpu_seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
 
-    def add(self, case: int, way: str, outcome: str, seconds: float, ratio: float | None) -> None:
+    def add(self, case: int, way: str, outcome: str, seconds: float, memory: Memory | None) -> None:
         """Count one case."""
         self.done = case + 1
         self.cpu_seconds = round(self.cpu_seconds + seconds, 4)
         self.outcomes[outcome] += 1
         self.ways.setdefault(way, Counter())[outcome] += 1
-        if 1000 * seconds > self.slowest_ms and ratio is None:
+        if 1000 * seconds > self.slowest_ms and memory is None:
             self.slowest_ms, self.slowest_case = round(1000 * seconds, 1), case
-        if ratio is not None:
-            self.measured += 1
-            if ratio > self.memory_ratio:
-                self.memory_ratio, self.memory_case = round(ratio, 3), case
+        if memory is not None:
+            known = self.memory.setdefault(memory.measure, {"measured": 0, "ratio": 0.0, "case": -1, "most_mib": 0.0})
+            known["measured"] += 1
+            known["most_mib"] = max(known["most_mib"], round(memory.peak / 2**20, 2))
+            if memory.ratio > known["ratio"]:
+                known |= {"ratio": round(memory.ratio, 3), "case": case}
         if outcome not in GOOD:
             self.faults.append(f"case {case} ({way}): {outcome}")
-        if seconds > SECOND and ratio is None:
+        if seconds > SECOND and memory is None:
             self.faults.append(f"case {case} ({way}): {seconds:.2f} s")
-        if ratio is not None and ratio > 2:
-            self.faults.append(f"case {case} ({way}): {ratio:.1f} times the memory")
+        if memory is not None and memory.ratio > 2:
+            self.faults.append(f"case {case} ({way}): {memory.ratio:.1f} times the memory, {memory.measure}")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain types."""
@@ -130,46 +141,6 @@ def _of_another_class(path: Path, message: str) -> str:
     return "decoded, class not known"
 
 
-@dataclass(frozen=True)
-class Honest:
-    """What honest files take: ``base`` bytes of memory for a small one, and so much for each further number."""
-
-    base: float
-    number: float
-
-
-def honest(files: list[bytes], folder: Path) -> Honest:
-    """Measure files that nothing was done to: the seeds, and a larger one of every codec."""
-    path = folder / "net.psz"
-
-    def peak(data: bytes, reader: int) -> int:
-        path.write_bytes(data)
-        read(path, reader)  # tables that are made once
-        tracemalloc.start()
-        read(path, reader)
-        found = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return found
-
-    base = max(peak(data, reader) for data in files for reader in range(3))
-    large = []
-    for rows in (HONEST // 2, 250):
-        network = nn.Sequential(nn.Linear(HONEST // rows, rows, bias=False))
-        sigma = torch.full_like(network[0].weight, 0.2)
-        sigma[rows // 2 :] *= 5
-        for options in ({"sigma": None}, {"sigma": sigma}, {"sigma": sigma, "codebook": 8}):
-            plan = make_plan(
-                network,
-                None if options["sigma"] is None else {"0.weight": sigma},
-                1.0,
-                codebook=options.get("codebook"),
-            )
-            large.append(psz.encode(network, plan, HONEST))
-    large.append(random_code((250, HONEST // 250)))
-    per = max(peak(data, reader) for data in large for reader in range(3)) / HONEST
-    return Honest(base, per)
-
-
 def claimed(data: bytes) -> int:
     """How many numbers an honest file with this header would hold; 0 where it cannot be read."""
     try:
@@ -180,22 +151,24 @@ def claimed(data: bytes) -> int:
                if name not in shared)  # fmt: skip
 
 
-def attempt(case: int, files: list[bytes], folder: Path, usual: Honest) -> tuple[str, str, float, float | None]:
-    """Try one case: way, outcome, seconds of the processor, and memory over the honest, where it was measured."""
+def attempt(
+    case: int, files: list[bytes], folder: Path, usual: dict[str, Honest]
+) -> tuple[str, str, float, Memory | None]:
+    """Try one case: way, outcome, seconds of the processor, and memory, where it was measured."""
     way, data = make(case, files)
     path = folder / "net.psz"
     path.write_bytes(data)
-    traced = case % MEMORY_EVERY == 0
-    if traced:
-        tracemalloc.start()
+    outcomes = []
+    measure = dict(enumerate(usual)).get(case % MEMORY_EVERY)
     start = time.process_time()
-    outcome = read(path, case)
+    if measure is None:
+        outcomes.append(read(path, case))
+    else:
+        peak = MEASURES[measure][0](lambda: outcomes.append(read(path, case)))
     seconds = time.process_time() - start
-    if not traced:
-        return way, outcome, seconds, None
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return way, outcome, seconds, peak / (usual.base + usual.number * claimed(data))
+    if measure is None:
+        return way, outcomes[0], seconds, None
+    return way, outcomes[0], seconds, Memory(measure, peak, usual[measure].ratio(peak, claimed(data)))
 
 
 def main() -> int:
@@ -216,15 +189,17 @@ def main() -> int:
             for reader in range(3):
                 outcome = read(folder / "net.psz", reader)
                 assert outcome.startswith("decoded"), outcome
-        usual = honest(files, folder)
+        usual = honest(files, folder / "net.psz", read)
         if options.case is not None:
             print(attempt(options.case, files, folder, usual))
             return 0
         tally = _resumed(options.out)
+        gc.freeze()  # what is there now is not looked through again before each measurement
         for case in range(tally.done, options.cases):
             tally.add(case, *attempt(case, files, folder, usual))
             if options.out is not None and (tally.done % WRITE_EVERY == 0 or tally.done == options.cases):
-                options.out.write_text(json.dumps(tally.to_dict(), indent=1) + "\n")
+                result = tally.to_dict() | {"honest": {name: vars(figures) for name, figures in usual.items()}}
+                options.out.write_text(json.dumps(result, indent=1) + "\n")
                 gc.collect()
     print(json.dumps(tally.to_dict(), indent=1))
     return 1 if tally.faults else 0
@@ -234,7 +209,7 @@ def _resumed(path: Path | None) -> Tally:
     if path is None or not path.exists():
         return Tally()
     found = json.loads(path.read_text())
-    del found["versions"]
+    del found["versions"], found["honest"]
     found["outcomes"] = Counter(found["outcomes"])
     found["ways"] = {way: Counter(outcomes) for way, outcomes in found["ways"].items()}
     return Tally(**found)
