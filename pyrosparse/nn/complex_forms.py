@@ -1,7 +1,8 @@
 """How a complex linear map is computed: for each operation the fastest form there is, chosen here alone.
 
 Signatures are those of ``torch.nn.functional``, with complex tensors. An argument that overrides torch functions (an
-undrawn weight) is handed to torch's own function, which asks it.
+undrawn weight) is handed to torch's own function, which asks it; a mode (a default device, ``torch.export``) changes
+nothing.
 
 Choice (``benchmarks/complex_forms.py``: one thread, forward and backward, median over shapes, relative to torch's
 native complex operation): a linear map by three real products takes 2.3, by one product of real blocks 2.0, so the
@@ -15,8 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.overrides import has_torch_function_variadic
+from torch import Tensor, nn
 
 __all__ = [
     "FORMS",
@@ -35,11 +35,18 @@ __all__ = [
 ]
 
 Form = Callable[..., Tensor]
+_PLAIN = {Tensor, nn.Parameter, type(None)}
+
+
+def _answers(*arguments: object) -> bool:
+    """Whether one of them answers torch functions itself."""
+    own = (getattr(type(x), "__torch_function__", None) for x in arguments if type(x) not in _PLAIN)
+    return any(function not in {None, torch._C._disabled_torch_function_impl} for function in own)
 
 
 def as_complex(pairs: Tensor) -> Tensor:
     """See real pairs (..., 2) as complex numbers (...); a copy only where the memory format forbids a view."""
-    if has_torch_function_variadic(pairs):  # not drawn yet: it is for the weight itself to say how it is seen
+    if _answers(pairs):  # not drawn yet: it is for the weight itself to say how it is seen
         return torch.view_as_complex(pairs)
     return torch.view_as_complex(pairs.contiguous())
 
@@ -62,7 +69,7 @@ def _real_products(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x1^T W_o x2 + b_o``, no conjugation; ``(..., in1)``, ``(..., in2)``, ``(out, in1, in2)`` to ``(..., out)``."""
-    if has_torch_function_variadic(input1, input2, weight, bias):
+    if _answers(input1, input2, weight, bias):
         return F.bilinear(input1, input2, weight, bias)
     products = (input1.unsqueeze(-1) * input2.unsqueeze(-2)).flatten(-2)
     return linear(products, weight.flatten(1), bias)
@@ -76,7 +83,7 @@ def _pairs_first(conv: Form, spatial: int, block: Callable[[Tensor], Tensor]) ->
     """
 
     def product(input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **options: Any) -> Tensor:
-        if has_torch_function_variadic(input, weight, bias):
+        if _answers(input, weight, bias):
             return conv(input, weight, bias, *args, **options)
         real_bias = None if bias is None else torch.view_as_real(bias.resolve_conj()).flatten()
         out = conv(parts_as_channels(input, spatial), block(weight), real_bias, *args, **options)

@@ -232,6 +232,21 @@ def test_another_precision_is_refused_by_name(case: str) -> None:
         make().bfloat16()(x)
 
 
+@pytest.mark.parametrize(
+    "layer", [psnn.ComplexBilinear(4, 4, 3), psnn.ComplexConv1d(4, 3, 2)], ids=lambda m: type(m).__name__
+)
+def test_a_default_device_and_export_change_nothing(layer: nn.Module) -> None:
+    z = torch.randn(5, 4, 4, dtype=torch.complex64)
+    inputs = (z, z) if isinstance(layer, psnn.ComplexBilinear) else (z,)
+    expected = layer(*inputs)
+    with torch.device("cpu"):
+        given = layer(*inputs)
+        given.abs().sum().backward()
+    assert torch.equal(given, expected) and layer.weight.grad is not None
+    program = torch.export.export(layer, inputs)
+    torch.testing.assert_close(program.module()(*inputs), expected)
+
+
 def test_bilinear_layers_refuse_a_mixture() -> None:
     z = torch.randn(4, 3, dtype=torch.complex64)
     with pytest.raises(NetworkError, match="complex128"):
