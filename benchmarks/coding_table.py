@@ -2,7 +2,8 @@
 
 All columns have the same integers: the weight matrices of the smaller network, without biases, index maps and
 headers. Ours knows the positions of the inputs, which the file has in its index maps for every coder. Networks whose
-files are not there are left out, and said.
+files are not there are left out, and said. Random codes are of other weights of the same posterior: their column is
+mask and numbers of draws, read with the errors from what coding_random.py and coding_random_networks.py found.
 
     python benchmarks/coding_table.py [--others PYTHON] [--complex]
 
@@ -12,7 +13,9 @@ PYTHON is the interpreter of an environment with `nncodec` and `zstandard`, see 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +81,37 @@ def synthetic(side: int, seed: int) -> dict[str, list[Layer]]:
     return {f"{name}, {million}": [Layer("weight", m.astype(np.int32))] for name, m in matrices.items()}
 
 
-def row(name: str, layers: list[Layer], outside: dict[str, Any]) -> dict[str, Any]:
+def random_codes() -> dict[str, dict[str, Any]]:
+    """Rows of random codes at a bit for a bit of the KL, with the integers of the same seed, by source."""
+    found: dict[str, dict[str, Any]] = {}
+    path = RESULTS / "coding_random_networks.json"
+    if path.exists():
+        found |= json.loads(path.read_text())["rows"]
+    path = RESULTS / "coding_random.json"
+    if path.exists():
+        result = json.loads(path.read_text())
+        integers = next(row for name, row in result["rows"].items() if "quantisation-aware" in name)
+        codes = result["rows"]["random codes, fitted, 1 of the KL"]
+        found[f"LeNet-5, Sparse VD, two cycles, seed {result['seed']}"] = codes | {"integers": integers}
+    return found
+
+
+def why_none(names: Iterable[str], kinds: dict[str, str], there: Container[str]) -> dict[str, str]:
+    """Reasons why sources have no random codes, by their title."""
+    found = {}
+    for name in names:
+        title = name.partition(", seed")[0]
+        if kinds[name] != "trained":
+            found[title] = "there is no posterior"
+        elif "complex" in name:
+            found[title] = "random codes are of real weights"
+        elif name not in there:
+            found.setdefault(title, "not run")
+    run = {name.partition(", seed")[0] for name in names if name in there}
+    return {title: why for title, why in found.items() if title not in run}
+
+
+def row(name: str, layers: list[Layer], outside: dict[str, Any], codes: dict[str, Any] | None) -> dict[str, Any]:
     """All columns of one source."""
     entries = sum(layer.levels.size for layer in layers)
     found: dict[str, Any] = {"weights": entries, "nonzero": sum(int((layer.levels != 0).sum()) for layer in layers)}
@@ -90,6 +123,10 @@ def row(name: str, layers: list[Layer], outside: dict[str, Any]) -> dict[str, An
     if nnc:
         sizes["ISO NNC"] = nnc["bytes"]
         found["nnc"] = nnc
+    if codes is not None:
+        sizes["random codes"] = codes["mask_bytes"] + codes["value_bytes"]
+        wanted = ("bytes", "val_error", "test_error")
+        found["random_code"] = {k: codes[k] for k in wanted} | {"integers": {k: codes["integers"][k] for k in wanted}}
     found["ours"] = ours(layers)
     sizes["ours"] = found["ours"]["bytes"]
     found["bytes"] = {k: round(v, 1) for k, v in sizes.items()}
@@ -139,7 +176,10 @@ def main() -> None:
         sources |= made
         kinds |= {name: "i.i.d." if name.startswith("i.i.d.") else "structured" for name in made}
     outside = others(sources, options.others)
-    rows = {name: row(name, layers, outside) | {"kind": kinds[name]} for name, layers in sources.items()}
+    codes = random_codes()
+    rows = {
+        name: row(name, layers, outside, codes.get(name)) | {"kind": kinds[name]} for name, layers in sources.items()
+    }
     for name, size in files.items():
         rows[name]["file_bytes"] = size
     result = {
@@ -148,6 +188,7 @@ def main() -> None:
         "medians": medians(rows),
         "verdict": verdicts(rows, kinds),
         "missing": missing,
+        "no_random_codes": why_none(sources, kinds, codes),
         "outside": {k: v for k, v in outside.items() if isinstance(v, str) or "missing" in v},
         **environment(),
     }
@@ -162,7 +203,11 @@ def medians(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     for name, found in rows.items():
         groups.setdefault(name.partition(", seed")[0], []).append(found["to_bound"])
     return {
-        name: {k: round(statistics.median(f[k] for f in found), 4) for k in found[0]} for name, found in groups.items()
+        name: {
+            k: round(statistics.median(f[k] for f in found if k in f), 4)
+            for k in dict.fromkeys(key for f in found for key in f)
+        }
+        for name, found in groups.items()
     }
 
 
