@@ -173,8 +173,10 @@ class Cutting:
         if not run.config.has_posterior or run.folder.finished("curve"):
             return
         written = run.folder.stage("file")
-        c, options = written.get("c"), {"codec": run.config.file.codec, "codebook": run.config.file.codebook}
-        options["rate_weight"] = written.get("rate_weight") or 0.0
+        c, table = written.get("c"), run.config.file
+        options: dict[str, Any] = {
+            "codec": table.codec, "codebook": table.codebook, "rate_weight": written.get("rate_weight") or 0.0,
+        }  # fmt: skip
         chosen = float(run.folder.metrics["threshold"])
         points = []
         for threshold in sorted({*run.config.prune.curve, chosen}):
