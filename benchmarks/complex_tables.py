@@ -56,7 +56,7 @@ def _curve(study: Study, prefix: str) -> list[str]:
         return []
     axes.set(xscale="log", yscale="log", xlabel="times fewer numbers", ylabel="validation error after fine-tuning, %")
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     name = f"{study.name}-{prefix}.svg"
