@@ -68,7 +68,7 @@ def load(
         tie(module, shared, path)
         _check_indices(module, path)
     if layout is Layout.CSR:
-        sparse: dict[nn.Parameter, nn.Parameter] = {}  # what layers share stays shared
+        sparse: dict[Tensor, nn.Parameter] = {}  # what layers share stays shared
         for layer in module.modules():
             if isinstance(layer, LINEAR_LAYERS) and isinstance(layer, nn.Linear):
                 weight = layer.weight

@@ -32,7 +32,7 @@ def shared_names(network: nn.Module, sent: Container[str] = ()) -> dict[str, str
     for name, value in network.named_parameters(remove_duplicate=False):
         if name in stored:
             names.setdefault(id(value), []).append(name)
-    found = {}
+    found: dict[str, str] = {}
     for group in names.values():
         first = next((name for name in group if name in sent), group[0])
         found |= {name: first for name in group if name != first}
