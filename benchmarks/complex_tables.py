@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cells import spread
+from cells import read, spread
 from common import RESULTS
 from complex_mnist import STUDY as MNIST
 from complex_rows import Study
@@ -102,6 +102,26 @@ def _worth_of_phase(found: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _long(found: dict[str, dict[str, Any]]) -> list[str]:
+    """What the dense networks come to when they are trained for as long as the whole path."""
+    lines = []
+    for row, result in found.items():
+        long = read(f"complex_long-{row}")
+        if long is None:
+            continue
+        dense = spread(long["test_error"], 2, 100)
+        above = (
+            f"{100 * (figure['after']['median'] - long['test_error']['median']):+.2f} at ×{asked}"
+            for asked, figure in result["rates"].items()
+            if "after" in figure
+        )
+        lines.append(
+            f"- {row}: its dense network trained for {long['epochs']} epochs, as many as path and fine-tuning have, "
+            f"comes to {dense} %; points above that one: {', '.join(above)}."
+        )
+    return lines
+
+
 def _median(result: dict[str, Any], asked: str) -> float | None:
     """Median test error of the dense network ("1") or after fine-tuning; None where a seed missed the rate."""
     figure = result["dense"]["test_error"] if asked == "1" else result["rates"][asked].get("after")
@@ -129,6 +149,7 @@ def complex_networks() -> list[str]:
         if study is MNIST:
             lines += [f"- otherwise than the paper: {text}." for text in found[0]["otherwise_than_the_paper"]]
         lines += _worth_of_phase({result["row"]: result for result in found})
+        lines += _long({result["row"]: result for result in found})
         for result in found:
             for claim in result["verdict"]:
                 above = claim["above_dense"]
