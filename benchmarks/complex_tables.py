@@ -10,6 +10,7 @@ from common import RESULTS
 from complex_mnist import STUDY as MNIST
 from complex_rows import Study
 from complex_twins import STUDY as TWINS
+from curves import round_ticks
 from matplotlib.figure import Figure
 
 COLOURS = ("#0b6e99", "#d9730d", "#4f7a28", "#9b51e0", "#b3392f", "#5f5b56")
@@ -54,7 +55,11 @@ def _curve(study: Study, prefix: str) -> list[str]:
             label, drawn = None, True
     if not drawn:
         return []
-    axes.set(xscale="log", yscale="log", xlabel="times fewer numbers", ylabel="validation error after fine-tuning, %")
+    low, high = axes.get_ylim()
+    axes.set(xscale="log", xlabel="times fewer numbers", ylabel="validation error after fine-tuning, %")
+    axes.set(yscale="log" if high > 3 * low > 0 else "linear")
+    round_ticks(axes.xaxis)
+    round_ticks(axes.yaxis)
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
     axes.legend(frameon=False, loc="upper left")
     for side in ("top", "right"):

@@ -5,7 +5,17 @@ from __future__ import annotations
 import json
 
 from common import RESULTS
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+
+def round_ticks(axis: Axis) -> None:
+    """Label 1, 2 and 5 times powers of ten, where the axis is logarithmic; plain numbers either way."""
+    if axis.get_scale() == "log":
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
 
 
 def curve(network: str, rows: dict[str, str]) -> list[str]:
@@ -27,6 +37,8 @@ def curve(network: str, rows: dict[str, str]) -> list[str]:
     if not drawn:
         return []
     axes.set(xscale="log", yscale="log", xlabel="bytes of the .psz file", ylabel="validation error, %")
+    round_ticks(axes.xaxis)
+    round_ticks(axes.yaxis)
     axes.grid(alpha=0.3, which="both", linewidth=0.5)
     axes.legend(frameon=False)
     for side in ("top", "right"):
