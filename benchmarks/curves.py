@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import matplotlib
 from common import RESULTS
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+matplotlib.rcParams["svg.hashsalt"] = "pyrosparse"  # the same picture from the same figures
 
 
 def round_ticks(axis: Axis) -> None:
