@@ -19,7 +19,14 @@ from pyrosparse.data import TensorLoader
 
 TRAINING, SUBSET_SEED = 10_000, 2020
 PATHS = {
-    "conv": Recipe(dense_epochs=10, kl_weights=(1.0, 2.0, 4.0), first_epochs=15, thresholds=(2.5, 2.0), tune_epochs=20),
+    "conv": Recipe(
+        dense_epochs=10,
+        kl_weights=(1.0, 2.0, 4.0),
+        first_epochs=15,
+        step_epochs=20,
+        thresholds=(2.5, 2.2),
+        tune_epochs=40,
+    ),
     "dense": Recipe(dense_epochs=8, kl_weights=(0.3, 0.6, 1.2, 1.8), first_epochs=15, thresholds=(3.0, 2.5)),
 }
 RATES = {"conv": (100.0, 200.0), "dense": (100.0, 500.0)}
