@@ -19,6 +19,7 @@ from pyrosparse.pipeline import build
 from pyrosparse.pipeline.context import Clock, Context
 from pyrosparse.pipeline.cutting import Cutting
 from pyrosparse.pipeline.fitting import Fitting
+from pyrosparse.pipeline.folder import CODED
 from pyrosparse.pipeline.measure import agree, error_of, in_file, mean_network, onnx_outputs, outputs
 from pyrosparse.pruning import Pruned, fine_tune
 
@@ -35,7 +36,7 @@ class Files:
         """Write network.psz, read it back and compare."""
         run = self.run
         path = run.folder / "network.psz"
-        if run.folder.finished("file"):
+        if run.folder.finished("file") and (not self._random or (run.folder / CODED).exists()):
             return
         clock = Clock()
         small = self.cutting.small
@@ -45,7 +46,7 @@ class Files:
         network, memory = self.reloaded(), self._in_memory(small, info.c, info.rate_weight)
         agree("file", outputs(memory, run.data.x_val), outputs(network, run.data.x_val), path)
         if self._random:  # chance has made it: the stages that follow compare the file with what is written here
-            run.write_state("coded.safetensors", memory)
+            run.write_state(CODED, memory)
         described = info.to_dict() | {"path": path.name}
         if info.c is not None and small.sigma:
             bits = {layer.site: layer.bits for layer in coding.precision_bits(small, c=info.c)}
@@ -131,7 +132,7 @@ class Files:
         written = run.folder.stage("file")
         if self._random:
             stored = fine_tune(small, run.train, epochs=0).network  # a copy
-            build.weights(stored, str(run.folder / "coded.safetensors"))
+            build.weights(stored, str(run.folder / CODED))
         else:
             stored = self._in_memory(small, written.get("c"), written.get("rate_weight"))
         memory = outputs(stored, x)

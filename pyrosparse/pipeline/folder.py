@@ -14,7 +14,7 @@ from typing import Any
 
 from pyrosparse.errors import CheckpointError, ConfigError, CorruptFileError, DataError
 
-__all__ = ["ARTEFACTS", "SCHEMA", "RunFolder"]
+__all__ = ["ARTEFACTS", "CODED", "SCHEMA", "RunFolder"]
 
 SCHEMA = 1
 
@@ -27,7 +27,7 @@ ARTEFACTS: dict[str, tuple[str, ...]] = {
     "reconstruct_pruned": ("reconstructed_pruned.safetensors",),
     "fine_tune": ("fine_tuned.safetensors",),
     "quantise": ("quantised.safetensors",),
-    "file": ("network.psz", "coded.safetensors"),
+    "file": ("network.psz",),
     "onnx": ("network.onnx",),
     "magnitude": ("magnitude.psz",),
     "l1": ("l1.psz",),
@@ -37,6 +37,9 @@ ARTEFACTS: dict[str, tuple[str, ...]] = {
     "report": ("report.html",),
 }
 """Stages in their order, and the files that each leaves behind."""
+
+CODED = "coded.safetensors"
+_WITH_SOME_SETTINGS = {"file": (CODED,)}
 
 _PACKAGES = ("pyrosparse", "torch", "pyro-ppl", "numpy", "constriction", "arviz", "onnx", "onnxruntime")
 
@@ -102,7 +105,7 @@ class RunFolder:
         names = set(stages)
         try:
             for name in names:
-                for artefact in ARTEFACTS[name]:
+                for artefact in (*ARTEFACTS[name], *_WITH_SOME_SETTINGS.get(name, ())):
                     path = self / artefact
                     if path.is_dir():
                         shutil.rmtree(path)
