@@ -20,7 +20,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from psz_damage import WAYS
-from psz_memory import MEASURES, Honest, honest
+from psz_memory import MEASURES, Honest, honest, most
 from psz_seeds import seeds
 
 from pyrosparse import coding
@@ -38,6 +38,7 @@ from pyrosparse.coding.decode import read_specs
 from pyrosparse.errors import CorruptFileError, NetworkError, NewerFileError
 
 WRITE_EVERY = 2000
+MOST = 2  # times the memory of an honest file
 MEMORY_EVERY = 10  # by each measure: tracing makes a case several times slower
 SECOND = 1.0
 GOOD = {"decoded", "decoded, class not known", "CorruptFileError", "NewerFileError"}
@@ -93,7 +94,7 @@ class Tally:
             self.faults.append(f"case {case} ({way}): {outcome}")
         if seconds > SECOND and memory is None:
             self.faults.append(f"case {case} ({way}): {seconds:.2f} s")
-        if memory is not None and memory.ratio > 2:
+        if memory is not None and memory.ratio > MOST:
             self.faults.append(f"case {case} ({way}): {memory.ratio:.1f} times the memory, {memory.measure}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -168,7 +169,12 @@ def attempt(
     seconds = time.process_time() - start
     if measure is None:
         return way, outcomes[0], seconds, None
-    return way, outcomes[0], seconds, Memory(measure, peak, usual[measure].ratio(peak, claimed(data)))
+    known, numbers = usual[measure], claimed(data)
+    if known.ratio(peak, numbers) > MOST:
+        # a heap in which much has been freed here and there has more pages for the same numbers: for honest files too
+        now = most(MEASURES[measure][0], files, path, read)
+        known = replace(known, base=max(known.base, now))
+    return way, outcomes[0], seconds, Memory(measure, peak, known.ratio(peak, numbers))
 
 
 def main() -> int:

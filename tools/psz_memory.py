@@ -21,7 +21,7 @@ from torch import nn
 from pyrosparse.coding import psz
 from pyrosparse.coding.precision import make_plan
 
-__all__ = ["MEASURES", "Honest", "honest", "resident", "traced"]
+__all__ = ["MEASURES", "Honest", "honest", "most", "resident", "traced"]
 
 RESET = Path("/proc/self/clear_refs")
 PEAK = "5"  # what is written there to set the mark to what is resident now
@@ -92,16 +92,24 @@ def honest(files: list[bytes], path: Path, read: Callable[[Path, int], object]) 
     """
     found = {}
     for name, (measure, numbers) in MEASURES.items():
-
-        def peak(data: bytes, reader: int, measure: Measure = measure) -> int:
-            path.write_bytes(data)
-            read(path, reader)  # tables that are made once
-            return measure(lambda: read(path, reader))
-
-        base = max(peak(data, reader) for data in files for reader in range(3))
-        per = max(peak(data, reader) for data in _large(numbers) for reader in range(3)) / numbers
-        found[name] = Honest(base, per)
+        base = most(measure, files, path, read)
+        found[name] = Honest(base, most(measure, _large(numbers), path, read) / numbers)
     return found
+
+
+def most(measure: Measure, files: list[bytes], path: Path, read: Callable[[Path, int], object]) -> int:
+    """Bytes that the greediest of some files takes by a measure.
+
+    :param path: a file to write to.
+    :param read: reads it, in one of three ways.
+    """
+
+    def peak(data: bytes, reader: int) -> int:
+        path.write_bytes(data)
+        read(path, reader)  # tables that are made once
+        return measure(lambda: read(path, reader))
+
+    return max(peak(data, reader) for data in files for reader in range(3))
 
 
 def _large(numbers: int) -> list[bytes]:
