@@ -29,7 +29,7 @@ LARGEST_ODDS = 12 * UNIT
 _LOG_BITS = 12
 _STEP_BITS = 4  # the table of the logistic function has one entry per 2^-8 nats
 _HALF_TABLE = LARGEST_ODDS >> _STEP_BITS
-_BLOCK = 1 << 12  # a longer batch is worked through in parts: what is in between is several times as large
+_BLOCK = 1 << 10  # a longer batch is worked through in parts: what is in between is several times as large
 
 
 def decimals(digits: int) -> Context:
