@@ -48,7 +48,7 @@ def main() -> None:
             data = ROWS[name].load(row)
             torch.manual_seed(seed)
             network = models.build(row.network, **row.args)
-            key = json.dumps([row.network, row.args, row.data, seed, "long"])
+            key = json.dumps([row.network, row.args, row.data, seed])
             dense, seconds = train_dense(network, data, replace(row.path, dense_epochs=epochs), key=key)
             errors = {part: ps.evaluate(dense, getattr(data, part)).error for part in ("val", "test")}
             runs.append(

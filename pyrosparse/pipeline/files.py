@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pyrosparse.pipeline.cutting import Cutting
 from pyrosparse.pipeline.fitting import Fitting
 from pyrosparse.pipeline.folder import CODED
 from pyrosparse.pipeline.measure import agree, error_of, in_file, mean_network, onnx_outputs, outputs
-from pyrosparse.pruning import Pruned, fine_tune
+from pyrosparse.pruning import Pruned
 
 __all__ = ["Files"]
 
@@ -36,7 +37,7 @@ class Files:
         """Write network.psz, read it back and compare."""
         run = self.run
         path = run.folder / "network.psz"
-        if run.folder.finished("file") and (not self._random or (run.folder / CODED).exists()):
+        if run.folder.finished("file", *([CODED] if self._random else [])):
             return
         clock = Clock()
         small = self.cutting.small
@@ -131,7 +132,7 @@ class Files:
         small = self.cutting.small
         written = run.folder.stage("file")
         if self._random:
-            stored = fine_tune(small, run.train, epochs=0).network  # a copy
+            stored = deepcopy(small.network)
             build.weights(stored, str(run.folder / CODED))
         else:
             stored = self._in_memory(small, written.get("c"), written.get("rate_weight"))

@@ -116,10 +116,10 @@ class RunFolder:
         self.metrics["finished"] = [s for s in self.metrics.get("finished", []) if s not in names]
         self.metrics["stages"] = [s for s in self.metrics.get("stages", []) if s["name"] not in names]
 
-    def finished(self, stage: str) -> bool:
-        """Whether a stage has left its record and all its files."""
+    def finished(self, stage: str, *others: str) -> bool:
+        """Whether a stage has left its record and all its files, and these others that its settings ask for."""
         done = stage in self.metrics.get("finished", [])
-        return done and all((self / name).exists() for name in ARTEFACTS[stage])
+        return done and all((self / name).exists() for name in (*ARTEFACTS[stage], *others))
 
     def stage(self, name: str) -> dict[str, Any]:
         """The record of a stage in the metrics; empty when it was not run."""
