@@ -118,7 +118,8 @@ class Fit(Table):
     """``[fit]``: the posterior. ``kl`` weighs the KL terms; ``kl_layers`` has exceptions by layer.
 
     ``max_std`` caps posterior standard deviations by layer; ``criterion`` says what decides whether a group is kept;
-    ``relation`` gives posteriors of complex weights a relation; ``autocast`` computes products in half precision.
+    ``relation`` gives posteriors of complex weights a relation; ``autocast`` computes products in half precision;
+    ``replay`` plays steps from a tape, and is chosen by itself where it is left out.
     """
 
     epochs: PositiveInt = 60
@@ -137,6 +138,7 @@ class Fit(Table):
     threshold: float = 3.0
     clip: PositiveFloat | None = None
     autocast: Literal["bfloat16"] | None = None
+    replay: bool | None = None
     teacher: Teacher | None = None
 
 

@@ -52,7 +52,7 @@ class SparseELBO(TraceMeanField_ELBO):
 
     :param kl_scale: β, the weight of all KL terms, not negative; may be changed between steps.
     :param site_scale: β_s, a further weight by site; 1 for sites that are not named. A tensor of the site's shape gives
-        each element a weight of its own (not negative, which is not looked at).
+        each element a weight of its own; tensors must not be negative, which is not looked at.
     :param num_particles: passes averaged in one estimate.
     :raises ConfigError: at a pass, for a weight that is negative or NaN; at the first one, for a site that is none.
     """
@@ -130,7 +130,7 @@ class SparseELBO(TraceMeanField_ELBO):
                 log_likelihood = log_likelihood + scale_and_mask(log_prob, site["scale"], site["mask"]).sum()
             elif name in q.nodes:
                 weight = self.site_scale.get(name, 1.0)
-                if isinstance(weight, Tensor):
+                if isinstance(weight, Tensor) and weight.dim():
                     each = _element_kl(name, q.nodes[name], site)
                     kl, weighted = each.sum(), (weight * each).sum()
                 else:

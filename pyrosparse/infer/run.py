@@ -28,6 +28,7 @@ from pyrosparse.infer.pair import tied_sites
 from pyrosparse.infer.progress import Bar
 from pyrosparse.infer.ranks import Ranks
 from pyrosparse.infer.record import Remaining, validated
+from pyrosparse.infer.replay import own_code
 from pyrosparse.infer.schedules import Schedule, mean_weight, rises
 from pyrosparse.infer.settings import FitSettings, pick_device
 from pyrosparse.infer.state import Fit, FitState, pack, unpack
@@ -99,6 +100,7 @@ class Run:
             example=example.to(self.device),
             ranks=self.ranks,
         )
+        self._choose_tape()
         self.shrinker = Shrinker(model, guide, self.optimizer, threshold=settings.threshold)
         self.remaining = Remaining(model, guide, threshold=settings.threshold)
         self.state = FitState(model, guide, self.optimizer, epochs=settings.epochs)
@@ -130,6 +132,19 @@ class Run:
                 self.epoch(bar)
         return Fit(self.model, self.guide, self.state.history, self.saved)
 
+    def _choose_tape(self) -> None:
+        """Where nobody has chosen, take steps from a tape on the CPU, if no code but ours and torch's is in them."""
+        asked = self.settings.replay
+        if asked and not self.ranks.alone:
+            warnings.warn(
+                "replay: processes that fit together take every step in the ordinary way",
+                PyrosparseWarning,
+                stacklevel=4,
+            )
+        known = self.device.type == "cpu" and not own_code(self.model, self.guide)
+        if self.ranks.alone and (known if asked is None else asked):
+            self.step.use_tape(self.guide, asked=bool(asked))
+
     def _check(self, loader: Batches) -> Tensor:
         network, likelihood = self.model.network, self.model.likelihood
         return check_data(network, likelihood, loader, device=self.device, batches=self.per_epoch)
@@ -142,6 +157,7 @@ class Run:
         sums = torch.zeros(3, device=self.device)
         step = self.state.epoch * self.per_epoch
         count = 0
+        self.step.doubt()  # units were cut, masks frozen, and callbacks may have done anything
         # a TensorLoader was checked as a whole, and a TaughtLoader checks its batches itself
         unseen = self.state.epoch == 0 and not isinstance(self.loader, TensorLoader | TaughtLoader)
         for x, y in self.loader:
@@ -259,6 +275,7 @@ class Run:
             "lr": self.optimizer.param_groups[0]["lr"],
             "seconds": self.state.seconds,
             "step_ms": step_ms,
+            "replayed": self.step.played / self.per_epoch,
         } | self.remaining.record()
         if self.settings.shrink_every and self.shrinker.links.notes:
             record["notes"] = list(self.shrinker.links.notes)

@@ -52,8 +52,9 @@ class Fit:
     :param guide: its guide.
     :param history: one record an epoch: ``epoch, loss`` (β-ELBO an example, nats), ``log_likelihood`` and ``kl``
         (of the whole training set, nats), ``kl_sites`` (at the last step), ``beta`` and ``beta_sites`` (at the end
-        of the epoch), ``kept, total, units, lr, seconds`` (since the start of the run), ``step_ms`` (mean), and with
-        validation data ``val_error, val_log_likelihood`` and, where the error is that of labels, ``val_accuracy``;
+        of the epoch), ``kept, total, units, lr, seconds`` (since the start of the run), ``step_ms`` (mean),
+        ``replayed`` (share of the steps that were played from a tape), and with validation data ``val_error,
+        val_log_likelihood`` and, where the error is that of labels, ``val_accuracy``;
         ``notes`` says which units cannot be cut, and why.
     :param checkpoint: the last checkpoint, None when none was asked for.
     """

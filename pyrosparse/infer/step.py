@@ -12,6 +12,7 @@ from pyrosparse.infer.elbo import SparseELBO
 from pyrosparse.infer.layout import layout_of
 from pyrosparse.infer.optimizer import scale_learning_rates
 from pyrosparse.infer.ranks import Ranks
+from pyrosparse.infer.replay import Replay
 from pyrosparse.infer.schedules import Schedule
 from pyrosparse.model import SparseModel
 from pyrosparse.poutine.share import shared
@@ -54,6 +55,7 @@ class Step:
         self.autocast, self.ranks = autocast, ranks
         self.layout = layout_of(model.network, example[:2], autocast=autocast is not None)
         self.elbo = SparseELBO()
+        self.replay: Replay | None = None
 
     def gradient(self, x: Tensor, y: Tensor, t: float) -> Tensor:
         """Put the gradient of a whole batch into the parameters; nothing waits for the device.
@@ -65,12 +67,32 @@ class Step:
         if self.lr_schedule is not None:
             scale_learning_rates(self.optimizer, self.lr_schedule(t))
         self.optimizer.zero_grad(set_to_none=True)
+        if self.replay is not None:
+            return self.replay(x, y)
         if self.ranks.alone:
             return self._backward(x, y)
         share = self.ranks.share(x.shape[0])
         with shared(share.rows, share.total):
             values = self._backward(x[share.rows], y[share.rows])
         return self.ranks.average(self.parameters, values, share.weight)
+
+    def use_tape(self, guide: nn.Module, *, asked: bool) -> None:
+        """Take steps from a tape where that gives the same numbers.
+
+        :param guide: its tensors, and those of the model, are what a step reads.
+        :param asked: whether the user wants it, and is told where it cannot be done.
+        """
+        self.replay = Replay(self._backward, self.elbo, self.parameters, [self.model, guide], asked=asked)
+
+    def doubt(self) -> None:
+        """Look at the tape, if there is one, before it is played again: an epoch begins."""
+        if self.replay is not None:
+            self.replay.doubt()
+
+    @property
+    def played(self) -> int:
+        """Steps of this epoch that were played from a tape."""
+        return 0 if self.replay is None else self.replay.played
 
     def update(self) -> None:
         """Let the optimiser go down the gradient."""

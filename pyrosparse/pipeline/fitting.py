@@ -96,6 +96,7 @@ class Fitting:
             lr_schedule=named(table.lr_schedule.name, **table.lr_schedule.args),
             clip=table.clip,
             autocast=table.autocast,
+            replay=table.replay,
             threshold=table.threshold,
             shrink_every=table.shrink_every,
             freeze_at=table.freeze_at,

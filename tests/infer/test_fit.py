@@ -73,7 +73,7 @@ def test_history_has_its_keys_once_an_epoch() -> None:
     assert [record["epoch"] for record in result.history] == [1, 2, 3]
     wanted = {
         "epoch", "loss", "log_likelihood", "kl", "kl_sites", "beta", "beta_sites", "kept", "total", "val_error",
-        "val_accuracy", "val_log_likelihood", "seconds", "lr", "units", "step_ms", "progress", "dense_rate",
+        "val_accuracy", "val_log_likelihood", "seconds", "lr", "units", "step_ms", "replayed", "progress", "dense_rate",
         "expected_weights", "expected_flops", "total_flops",
     }  # fmt: skip
     for record in result.history:
