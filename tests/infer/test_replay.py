@@ -112,7 +112,7 @@ CASES: dict[str, dict[str, Any]] = {
     "clipped": {"clip": 0.1},
     "drawn weights": {"local_reparam": False},
     "half precision": {"network": convolutional, "shape": (1, 4, 4), "autocast": "bfloat16"},
-    "frozen": {"freeze_at": 0.4, "threshold": -3.0, "epochs": 4},
+    "frozen": {"freeze_at": 0.4, "threshold": -3.0, "epochs": 4, "shrink_every": 0},
     "shrinking": {"prepare": lambda guide: kill_units(guide, "fc1.weight", [1, 5, 7]), "epochs": 5},
     "regression": {
         "network": lambda: mlp((FEATURES, 12, 2)),
