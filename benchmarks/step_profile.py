@@ -2,14 +2,15 @@
 
 For each network and method, one step of `fit` (deterministic: of ordinary training with fused Adam), nothing shrunk:
 
-* *ms* is the time of a step, measured without a profiler, the median of rounds that interleave all rows;
+* *ms* is the time of a step as `fit` takes it, from its tape, measured without a profiler, the median of rounds that
+  interleave all rows; *ordinary* is the same without the tape;
 * *floor* is the time of the step's matrix products and convolutions by themselves: the same operations on tensors of
   the same shapes, forward and backward, and nothing else. Local reparameterisation needs each of them twice, for mean
   and variance;
 * the parts come from torch's profiler over further steps, which adds a microsecond or two to each operation: *products*
   (the same operations where they stand), *KL* (value and gradient), *noise* (drawing it, and its gradient),
-  *optimiser*, *data* (the batch), *rest* (every other operation on tensors), and *Python*, what is left of *ms*: Pyro's
-  traces, autograd's nodes, the interpreter.
+  *optimiser*, *data* (the batch), *rest* (every other operation on tensors), and *Python*, what is left of an ordinary
+  step: Pyro's traces, autograd's nodes, the interpreter. A tape has the same operations, and little of Python.
 
 On a CUDA device the parts are times of kernels, and Python is the time in which the device waits.
 
@@ -63,12 +64,18 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def step_of(network: nn.Module, make: Callable[[], priors.Prior] | None, loader: ps.data.TensorLoader) -> Step:
-    """One step of a method."""
+def step_of(
+    network: nn.Module,
+    make: Callable[[], priors.Prior] | None,
+    loader: ps.data.TensorLoader,
+    *,
+    replay: bool | None = None,
+) -> Step:
+    """One step of a method, as `fit` takes it, or without a tape."""
     if make is None:
         return deterministic(network.to(loader.x.device), fused=True)
     model = ps.SparseModel(network, make(), ps.likelihoods.Categorical(num_data=loader.num_data))
-    settings = FitSettings(epochs=10**6, device=loader.x.device, shrink_every=0, progress=False)
+    settings = FitSettings(epochs=10**6, device=loader.x.device, shrink_every=0, progress=False, replay=replay)
     run = Run(model, guides.AutoSparse(model, log_var=-4.0), loader, None, settings)
     run.model.train()
 
@@ -166,12 +173,13 @@ def table_of(rows: list[Mapping[str, Any]]) -> str:
     lines = []
     for network in dict.fromkeys(row["network"] for row in rows):
         lines += [
-            f"| {network} | ms | ratio | floor | " + " | ".join(names) + " |",
-            "|---|" + "---:|" * (3 + len(names)),
+            f"| {network} | ms | ratio | ordinary | floor | " + " | ".join(names) + " |",
+            "|---|" + "---:|" * (4 + len(names)),
         ]
         for row in rows:
             if row["network"] == network:
-                numbers = (row["ms"], row["of_deterministic"], row["floor_ms"], *(row["parts"][n] for n in names))
+                whole = (row["ms"], row["of_deterministic"], row["ordinary_ms"], row["floor_ms"])
+                numbers = (*whole, *(row["parts"][n] for n in names))
                 lines.append(f"| {row['method']} | " + " | ".join(f"{n:.2f}" for n in numbers) + " |")
         lines.append("")
     return "\n".join(lines)
@@ -197,20 +205,25 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for network, build in NETWORKS.items():
         steps = {method: step_of(build(), make, loader) for method, make in METHODS.items()}
+        ordinary = {method: step_of(build(), make, loader, replay=False) for method, make in METHODS.items()}
         single = ("deterministic", "L0, gates once a batch")
         floors = {m: floor_of(build(), options.batch, device, twice=m not in single) for m in METHODS}
         times: dict[str, list[float]] = {method: [] for method in METHODS}
+        ordinary_times: dict[str, list[float]] = {method: [] for method in METHODS}
         floor_times: dict[str, list[float]] = {method: [] for method in METHODS}
         with unexposed():
             for _ in range(options.rounds + 1):
                 for method, step in steps.items():
                     times[method].append(milliseconds(lambda s=step: s(*next(data)), options.steps, device))
+                    plain = ordinary[method]
+                    ordinary_times[method].append(milliseconds(lambda s=plain: s(*next(data)), options.steps, device))
                     floor_times[method].append(milliseconds(floors[method], options.steps, device))
-            profiles = {method: parts_of(step, data, options.steps, device) for method, step in steps.items()}
+            profiles = {method: parts_of(step, data, options.steps, device) for method, step in ordinary.items()}
         for method in METHODS:
             ms = statistics.median(times[method][1:])
             ratio = statistics.median(t / d for t, d in zip(times[method][1:], times["deterministic"][1:], strict=True))
-            parts = profiles[method] | {"Python": max(0.0, ms - sum(profiles[method].values()))}
+            plain_ms = statistics.median(ordinary_times[method][1:])
+            parts = profiles[method] | {"Python": max(0.0, plain_ms - sum(profiles[method].values()))}
             floor = statistics.median(floor_times[method][1:])
             rows.append(
                 {
@@ -218,6 +231,7 @@ def main() -> None:
                     "method": method,
                     "ms": ms,
                     "of_deterministic": ratio,
+                    "ordinary_ms": plain_ms,
                     "floor_ms": floor,
                     "parts": parts,
                 }
