@@ -175,6 +175,7 @@ class _Recording:
     ) -> None:
         self.elbo, self.parameters, self.tensors = elbo, parameters, state
         self.state, self.batch, self.weights = _forms(state), _forms((x, y)), _kinds(elbo.site_scale)
+        self.places = _places(state)
         self._numbers: tuple[float, ...] | None = None
         self._number_tensors: dict[str, Tensor] = {}
         self._given = elbo.site_scale
@@ -197,7 +198,7 @@ class _Recording:
     def is_of(self, state: Sequence[Tensor]) -> bool:
         """Whether these are the tensors that the tape reads, in the form in which it takes them for granted."""
         same = len(state) == len(self.tensors) and all(a is b for a, b in zip(state, self.tensors, strict=True))
-        return same and _forms(state) == self.state
+        return same and _forms(state) == self.state and _places(state) == self.places
 
     def close(self, values: Tensor) -> None:
         """The step has been taken.
@@ -238,11 +239,12 @@ class _Recording:
         names = [site for site, weight in weights.items() if not isinstance(weight, Tensor)]
         numbers = tuple(float(weights[site]) for site in names)
         if numbers != self._numbers:
-            kls = {} if self.elbo.last is None else self.elbo.last.kl
+            assert self.elbo.last is not None  # the first step of all is never from a tape
+            kls = self.elbo.last.kl
+            there = torch.tensor(numbers, dtype=torch.float64).to(like.device, non_blocking=True)
             self._numbers = numbers
             self._number_tensors = {
-                site: torch.tensor(number, dtype=kls[site].dtype if site in kls else None, device=like.device)
-                for site, number in zip(names, numbers, strict=True)
+                site: number.to(kls[site].dtype) for site, number in zip(names, there.unbind(), strict=True)
             }
         return {site: w if isinstance(w, Tensor) else self._number_tensors[site] for site, w in weights.items()}
 
@@ -275,8 +277,13 @@ class _Graph:
 
 
 def _forms(tensors: Iterable[Tensor]) -> list[tuple[Any, ...]]:
-    """What a tape takes for granted of tensors, beside their values; where they lie only if a graph reads them."""
-    return [(t.shape, t.stride(), t.dtype, t.device, t.is_cuda and t.requires_grad and t.data_ptr()) for t in tensors]
+    """What a tape takes for granted of tensors, beside their values."""
+    return [(t.shape, t.stride(), t.dtype, t.device) for t in tensors]
+
+
+def _places(tensors: Iterable[Tensor]) -> list[int]:
+    """Where tensors lie in memory: a graph reads them there."""
+    return [t.data_ptr() for t in tensors if t.is_cuda]
 
 
 def _kinds(weights: Weights) -> list[tuple[str, Any]]:
