@@ -10,23 +10,13 @@ a heavier KL weight in its first half.
 from __future__ import annotations
 
 import argparse
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
-import torch
 from common import environment, write
 from compression import Recipe, finished, run_seed
-from mnist import Data
+from precut import precut
 from rows import row_of
-from torch import Tensor, nn
-
-import pyrosparse as ps
-from pyrosparse.data import TensorLoader
-from pyrosparse.infer import schedules
-from pyrosparse.pruning.graph import Units, find_links
-from pyrosparse.pruning.removal import plan_removal
-from pyrosparse.pruning.surgery import cut_network
 
 FIRST = Recipe(
     "lenet_5_caffe",
@@ -66,49 +56,6 @@ SECOND = replace(
 )
 # what was asked of the network that is read back from its file: figure, at least, at most this test error
 BARS = {"first": {"weights": ("params", 280, 0.0085)}, "second": {"weights": ("params", 450, 0.01)}}
-LAYERS = ("conv1", "conv2", "fc1", "fc2")
-
-
-@torch.no_grad()
-def input_moments(network: nn.Module, layer: str, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each input (channel or feature) of a layer over images and positions."""
-    seen: list[Tensor] = []
-    handle = network.get_submodule(layer).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    network.eval()
-    for batch in x.split(500):
-        network(batch)
-    handle.remove()
-    values = torch.cat(seen)
-    values = values.movedim(1, 0).flatten(1)
-    return values.mean(1), values.var(1)
-
-
-def precut(dense: nn.Module, train: TensorLoader, data: Data, recipe: Recipe) -> nn.Module:
-    """Keep the units of largest |outgoing weight|² × variance, fold the others' means, train a little."""
-    network = deepcopy(dense)
-    x = data.train.x[:5000]
-    for index, units in enumerate(recipe.precut):
-        links = find_links(network, LAYERS, x.shape[1:])
-        link = next(link for link in links.links if link.producers == [LAYERS[index]])
-        _fold_means(network, link, units, x)
-        masks = {layer: network.get_submodule(layer).weight != 0 for layer in LAYERS}
-        weights = {layer: network.get_submodule(layer).weight.detach() for layer in LAYERS}
-        cut_network(network, plan_removal(network, links, masks, weights))
-    return ps.train(network, train, epochs=3, lr=1e-3, lr_schedule=schedules.cosine(hold=0.3), progress=False)
-
-
-@torch.no_grad()
-def _fold_means(network: nn.Module, link: Units, units: int, x: Tensor) -> None:
-    ((layer, spread),) = link.consumers.items()
-    consumer = network.get_submodule(layer)
-    mean, variance = input_moments(network, layer, x)
-    columns = consumer.weight.flatten(2).sum(2) if consumer.weight.dim() > 2 else consumer.weight
-    energy = consumer.weight.square().transpose(0, 1).flatten(1).sum(1) * variance
-    drop = torch.ones(energy.numel() // spread, dtype=torch.bool)
-    drop[energy.reshape(-1, spread).sum(1).topk(units).indices] = False
-    gone = drop.repeat_interleave(spread)
-    consumer.bias += columns[:, gone] @ mean[gone]
-    consumer.weight[:, gone] = 0.0
 
 
 def two_cycles(seed: int, *, tune: bool) -> tuple[dict[str, Any], dict[str, Any]]:

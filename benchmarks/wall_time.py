@@ -23,9 +23,10 @@ import torch
 from by_hand import deterministic
 from common import environment, write
 from compression import Recipe, options_of, pair_of, prune_to
-from lenet_5_caffe import FIRST, precut
+from lenet_5_caffe import FIRST
 from lenet_300_100 import ROWS
 from mnist import load_data, pretrained, train_teacher
+from precut import precut
 from rows import spread
 from step_profile import Step, step_of
 from torch import Tensor

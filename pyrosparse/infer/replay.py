@@ -213,7 +213,7 @@ class _Recording:
         self._trained = [p for p in self.parameters if p.grad is not None]
         grads = [p.grad for p in self._trained if p.grad is not None]
         self.tape.close([values, terms.log_likelihood, *terms.kl.values(), *grads])
-        if values.device.type == "cpu":
+        if not _graphed(values.device):
             self.plain = self._play = self.tape.script()
 
     def take(self, x: Tensor, y: Tensor, play: Player | None = None) -> Tensor:
@@ -228,7 +228,7 @@ class _Recording:
 
     def settle(self, x: Tensor, y: Tensor, modules: Iterable[nn.Module]) -> None:
         """The tape is right: on CUDA, make a graph of it."""
-        if x.device.type == "cuda" and not isinstance(self._play, _Graph):
+        if _graphed(x.device) and not isinstance(self._play, _Graph):
             rewind = _rewinder(x.device, modules)
             self._play = _Graph(self.tape.play, [x, y, *self._weight_tensors(x).values()], self.tensors)
             rewind()
@@ -250,7 +250,7 @@ class _Recording:
 
 
 class _Graph:
-    """A CUDA graph of a tape: its kernels, launched all at once.
+    """A tape in a CUDA graph: its kernels, launched all at once.
 
     :param play: the tape.
     :param given: inputs that change from step to step; the graph has copies of its own.
@@ -259,21 +259,33 @@ class _Graph:
 
     def __init__(self, play: Player, given: Sequence[Tensor], state: Sequence[Tensor]) -> None:
         self._given = [tensor.clone() for tensor in given]
-        # once outside of the graph, so that libraries make their workspaces
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            play(*self._given, *state)
-        torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._outputs = play(*self._given, *state)
+        self._replay, self._outputs = _captured(lambda: play(*self._given, *state))
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         for own, given in zip(self._given, inputs, strict=False):
             own.copy_(given, non_blocking=True)
-        self._graph.replay()
+        self._replay()
         return self._outputs
+
+
+def _graphed(device: torch.device) -> bool:
+    """Whether tapes become graphs on this device."""
+    return device.type == "cuda"
+
+
+def _captured(work: Callable[[], tuple[Tensor, ...]]) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
+    """Capture work: a function that does it again, and where its outputs lie after that."""
+    # once outside of the graph, so that libraries make their workspaces
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    # threads that pin batches of a loader go on meanwhile
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        outputs = work()
+    return graph.replay, outputs
 
 
 def _forms(tensors: Iterable[Tensor]) -> list[tuple[Any, ...]]:

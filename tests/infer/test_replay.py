@@ -132,6 +132,26 @@ def test_steps_from_a_tape_give_the_same_numbers(case: str) -> None:
     assert [record["replayed"] for record in taken.history] == [0.0] * len(taken.history)
 
 
+@pytest.mark.parametrize("case", ["schedules", "batch norm and dropout", "shrinking", "group horseshoe", "clipped"])
+def test_the_way_of_a_graph(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything about a CUDA graph but CUDA: it reads and writes at fixed places, and Python does not run again."""
+
+    def captured(work: Callable[[], tuple[Tensor, ...]]) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
+        outputs = tuple(torch.full_like(output, torch.nan) for output in work())
+
+        def replay() -> None:
+            for output, value in zip(outputs, work(), strict=True):
+                output.copy_(value)
+
+        return replay, outputs
+
+    monkeypatch.setattr("pyrosparse.infer.replay._graphed", lambda device: True)
+    monkeypatch.setattr("pyrosparse.infer.replay._captured", captured)
+    played, taken = (fitted(replay, **CASES[case]) for replay in (True, False))
+    assert_same(played, taken)
+    assert played.history[-1]["replayed"] == pytest.approx(0.6)
+
+
 def test_a_cut_network_gets_a_new_tape() -> None:
     fit = fitted(None, **CASES["shrinking"])
     assert fit.model.shape_of("fc1.weight")[0] < 12
