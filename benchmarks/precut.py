@@ -32,14 +32,18 @@ def input_moments(network: nn.Module, layer: str, x: Tensor) -> tuple[Tensor, Te
     return values.mean(1), values.var(1)
 
 
-def precut(dense: nn.Module, train: TensorLoader, data: Data, recipe: Recipe) -> nn.Module:
-    """Keep the units of largest |outgoing weight|² × variance, fold the others' means, train a little."""
+def precut(dense: nn.Module, train: TensorLoader, data: Data, recipe: Recipe, inputs: int | None = None) -> nn.Module:
+    """Keep the units of largest |outgoing weight|² × variance, fold the others' means, train a little.
+
+    :param inputs: of the network's inputs, keep so many by the same rule; all when None.
+    """
     network = deepcopy(dense)
     layers = list(sparse_layers(network))
     x = data.train.x[:5000]
-    for index, units in enumerate(recipe.precut):
+    wanted = [([layer], units) for layer, units in zip(layers, recipe.precut, strict=False)]
+    for producers, units in wanted if inputs is None else [([], inputs), *wanted]:
         links = find_links(network, layers, x.shape[1:])
-        link = next(link for link in links.links if link.producers == [layers[index]])
+        link = next(link for link in links.links if link.producers == producers)
         _fold_means(network, link, units, x)
         masks = {layer: network.get_submodule(layer).weight != 0 for layer in layers}
         weights = {layer: network.get_submodule(layer).weight.detach() for layer in layers}

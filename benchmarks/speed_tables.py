@@ -85,7 +85,11 @@ def inference() -> list[str]:
 
 def wall_time() -> list[str]:
     """Table of whole runs."""
-    found = [result for name in ("lenet_300_100", "lenet_5_caffe") if (result := read(f"wall_time-{name}")) is not None]
+    found = [
+        result
+        for name in ("lenet_300_100", "lenet_300_100-cut", "lenet_5_caffe")
+        if (result := read(f"wall_time-{name}")) is not None
+    ]
     if not found:
         return []
     lines = [

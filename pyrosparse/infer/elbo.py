@@ -102,7 +102,7 @@ class SparseELBO(TraceMeanField_ELBO):
     def _particle(
         self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Tensor, ELBOTerms]:
-        self._check_weights()
+        self.check_weights()
         q = poutine.trace(guide).get_trace(*args, **kwargs)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
         pair = (id(model), id(guide))
@@ -150,8 +150,11 @@ class SparseELBO(TraceMeanField_ELBO):
         detached = log_likelihood.detach() if isinstance(log_likelihood, Tensor) else torch.tensor(log_likelihood)
         return loss, ELBOTerms(detached, kls)
 
-    def _check_weights(self) -> None:
-        """Refuse weights that would turn a penalty into a reward, or everything into NaN."""
+    def check_weights(self) -> None:
+        """Refuse weights that would turn a penalty into a reward, or everything into NaN.
+
+        :raises ConfigError: naming the site.
+        """
         for site, weight in self.site_scale.items():
             if not isinstance(weight, Tensor) and not weight >= 0:  # a look at a tensor would wait for the device
                 raise ConfigError(f"site_scale[{site!r}] is {weight!r}; give a number of at least 0")

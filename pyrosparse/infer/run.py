@@ -42,6 +42,9 @@ from pyrosparse.pruning.shrink import Shrinker
 
 __all__ = ["Run"]
 
+ENOUGH = 16
+"""Steps of an epoch from which on a tape is used where nobody has chosen."""
+
 
 class Run:
     """One call of :func:`~pyrosparse.infer.fit.fit`; the errors are told there.
@@ -141,8 +144,9 @@ class Run:
                 PyrosparseWarning,
                 stacklevel=4,
             )
-        known = self.device.type == "cpu" and not own_code(self.model, self.guide)
-        if self.ranks.alone and (known if asked is None else asked):
+        # of a short epoch, whose first step is always looked at, a tape would save nothing
+        chosen = self.device.type == "cpu" and self.per_epoch >= ENOUGH and not own_code(self.model, self.guide)
+        if self.ranks.alone and (chosen if asked is None else asked):
             self.step.use_tape(self.guide, asked=bool(asked))
 
     def _check(self, loader: Batches) -> Tensor:

@@ -49,9 +49,9 @@ class FitSettings:
         the type of the parameters.
     :param replay: whether steps are played from a tape of the operations on tensors that one of them consisted of,
         without the Python around them; the numbers stay the same, see :class:`~pyrosparse.infer.replay.Replay`. None:
-        on the CPU, where network, priors and likelihood are made of torch's and this library's own modules without
-        hooks. Give True for modules of your own that compute the same operations at every step, and on CUDA, where
-        the tape becomes a CUDA graph; False to run the Python of every step.
+        on the CPU, in epochs of 16 steps and more, where network, priors and likelihood are made of torch's and this
+        library's own modules without hooks. Give True for modules of your own that compute the same operations at
+        every step, and on CUDA, where the tape becomes a CUDA graph; False to run the Python of every step.
     :param checkpoint: folder for a checkpoint after each epoch; None for none. One that has a checkpoint already is
         refused without ``resume``.
     :param checkpoint_every: epochs between two checkpoints; the last epoch always has one.
@@ -103,9 +103,9 @@ class FitSettings:
             raise ConfigError(f"fit: threshold is {self.threshold!r}; give a number (largest log α that is kept)")
         if self.teacher is not None and not isinstance(self.teacher, nn.Module):
             raise ConfigError(f"fit: teacher is {self.teacher!r}; give a trained torch.nn.Module")
-        if self.replay not in {None, True, False}:
+        if self.replay is not None and not isinstance(self.replay, bool):
             raise ConfigError(f"fit: replay is {self.replay!r}; give True or False, or leave it out")
-        if self.autocast not in {None, *AUTOCAST}:
+        if self.autocast not in (None, *AUTOCAST):
             known = " or ".join(repr(name) for name in AUTOCAST)
             raise ConfigError(f"fit: autocast is {self.autocast!r}; give {known}, or leave it out")
         self._check_schedules()

@@ -68,7 +68,7 @@ class Step:
             scale_learning_rates(self.optimizer, self.lr_schedule(t))
         self.optimizer.zero_grad(set_to_none=True)
         if self.replay is not None:
-            return self.replay(x, y)
+            return self.replay(self._backward, x, y)
         if self.ranks.alone:
             return self._backward(x, y)
         share = self.ranks.share(x.shape[0])
@@ -82,7 +82,7 @@ class Step:
         :param guide: its tensors, and those of the model, are what a step reads.
         :param asked: whether the user wants it, and is told where it cannot be done.
         """
-        self.replay = Replay(self._backward, self.elbo, self.parameters, [self.model, guide], asked=asked)
+        self.replay = Replay(self.elbo, self.parameters, [self.model, guide], asked=asked)
 
     def doubt(self) -> None:
         """Look at the tape, if there is one, before it is played again: an epoch begins."""

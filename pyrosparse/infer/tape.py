@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -60,8 +62,19 @@ class Tape(TorchDispatchMode):
         self._count = 0
         self._calls: list[_Call] = []
         self._constants: dict[_Slot, Tensor] = {}
+        self._fresh: set[_Slot] = set()  # constants that were made anew
+        self._numbers: dict[complex, Tensor] = {}
         self._outputs: list[_Slot] = []
         self._inputs = [self._new(tensor) for tensor in inputs]
+        self._reads = _Reads(self)
+
+    def __enter__(self) -> Tape:
+        self._reads.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._reads.__exit__(*error)
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -71,9 +84,13 @@ class Tape(TorchDispatchMode):
             return func(*args, **kwargs)
         if _OF_DATA & set(func.tags) and not _picks(func, args):
             self.refusal = self.refusal or f"{func}: Python, or a shape, depends on the numbers in a tensor"
+        if torch.Tag.inplace_view in func.tags:
+            self.refusal = self.refusal or f"{func}: a tensor changes its form in place"
         if func is torch.ops.aten.lift_fresh.default:
             # a tensor that Python has just made: what follows may write on it
-            self._constants.setdefault(self._slot(args[0]), args[0].clone())
+            made = self._slot(args[0])
+            self._constants[made] = args[0].clone()
+            self._fresh.add(made)
             func = torch.ops.aten.clone.default
         arguments = [
             self._read(args[i] if i < len(args) else kwargs.get(a.name, a.default_value))
@@ -83,7 +100,7 @@ class Tape(TorchDispatchMode):
         if func in _SAME:
             self._slots[result] = arguments[0]
             return result
-        flat = result if isinstance(result, tuple | list) else [result]
+        flat = _flat(result)
         if not all(tensor is None or isinstance(tensor, Tensor) for tensor in flat):
             self.refusal = self.refusal or f"{func} gives {type(flat[0]).__name__}, and no tensor"
             return result
@@ -94,6 +111,18 @@ class Tape(TorchDispatchMode):
     def close(self, outputs: Sequence[Tensor]) -> None:
         """Say what it shall give when it is played."""
         self._outputs = [self._read(tensor) for tensor in outputs]
+        used = {*self._outputs, *(slot for call in self._calls for slot in _slots_of(call.arguments))}
+        self._constants = {slot: tensor for slot, tensor in self._constants.items() if slot in used}
+        self._fresh &= used
+
+    def same_as(self, other: Tape) -> bool:
+        """Whether two tapes have the same operations, with the same constants and numbers in the same places."""
+        if (self._calls, self._outputs, self._fresh) != (other._calls, other._outputs, other._fresh):
+            return False
+        if self._constants.keys() != other._constants.keys():
+            return False
+        pairs = ((slot, tensor, other._constants[slot]) for slot, tensor in self._constants.items())
+        return all(torch.equal(a, b) and a.dtype == b.dtype if s in self._fresh else a is b for s, a, b in pairs)
 
     def play(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the operations one after another, each tensor for as long as it is needed."""
@@ -104,8 +133,8 @@ class Tape(TorchDispatchMode):
                 schema = call.operation._schema.arguments
                 named = {a.name: v for a, v in zip(schema, arguments, strict=True) if a.kwarg_only}
                 result = call.operation(*arguments[: len(schema) - len(named)], **named)
-                flat = result if isinstance(result, tuple | list) else [result]
-                values |= {slot: t for slot, t in zip(call.results, flat, strict=True) if slot is not None}
+                given = zip(call.results, _flat(result), strict=True)
+                values |= {slot: tensor for slot, tensor in given if slot is not None}
                 for slot in over:
                     del values[slot]
         return tuple(values[slot] for slot in self._outputs)
@@ -138,7 +167,7 @@ class Tape(TorchDispatchMode):
     def _read(self, value: Any) -> Any:
         """An argument, with slots in the place of tensors; TorchScript's text has no complex number."""
         if isinstance(value, complex):
-            value = torch.tensor(value, dtype=torch.complex128)
+            value = self._number(value)
         if isinstance(value, Tensor):
             known = self._slots.get(value)
             if known is None:
@@ -146,6 +175,14 @@ class Tape(TorchDispatchMode):
                 self._constants[known] = value
             return known
         return [self._read(v) for v in value] if isinstance(value, tuple | list) else value
+
+    def _number(self, value: complex) -> Tensor:
+        """A complex number as a constant, one tensor for each."""
+        if value not in self._numbers:
+            self._numbers[value] = torch.tensor(value, dtype=torch.complex128)
+            self._fresh.add(self._slot(self._numbers[value]))
+            self._constants[self._slot(self._numbers[value])] = self._numbers[value]
+        return self._numbers[value]
 
     def _last_uses(self) -> Iterator[list[_Slot]]:
         """After each call, the slots that nothing reads any more."""
@@ -180,11 +217,30 @@ class Tape(TorchDispatchMode):
             elif names:
                 yield f"  {names} = {schema.name}({given})"
             else:
-                yield f"   = {schema.name}({given})"
+                yield f"  {schema.name}({given})"
         outputs = ", ".join(f"%{slot}" for slot in self._outputs)
         types = ", ".join("Tensor" for _ in self._outputs)
         yield f"  %out : ({types}) = prim::TupleConstruct({outputs})"
         yield "  return (%out)"
+
+
+class _Reads(TorchFunctionMode):
+    """Sees numbers leave tensors by ways that are no operations."""
+
+    _WAYS = frozenset({Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__, Tensor.data_ptr})
+
+    def __init__(self, tape: Tape) -> None:
+        super().__init__()
+        self.tape = tape
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in self._WAYS:
+            self.tape.refusal = (
+                self.tape.refusal or f"Tensor.{func.__name__}: Python depends on the numbers in a tensor"
+            )
+        return func(*args, **(kwargs or {}))
 
 
 class _Words:
@@ -201,6 +257,10 @@ class _Words:
             return f"%{value}"
         if isinstance(value, list):
             return self._list(value, kind)
+        if isinstance(value, float) and not math.isfinite(value):
+            return self._infinite(value)
+        if isinstance(value, bool) and kind in {"number", "Tensor", "Optional[number]"}:
+            value = int(value)
         # Python may give an integer where the schema has a floating-point number
         text, own = _constant(float(value) if "float" in kind and isinstance(value, int) else value)
         if (text, own) not in self._known:
@@ -224,6 +284,12 @@ class _Words:
         given = ", ".join([self.of(v, element) for v in values])
         return self._write(f"{element}[]", f"prim::ListConstruct({given})")
 
+    def _infinite(self, value: float) -> str:
+        """±∞, or ∞ − ∞: the text has finite numbers alone."""
+        large, ten = self.of(math.copysign(1e308, value), "float"), self.of(10.0, "float")
+        infinite = self._write("float", f"aten::mul({large}, {ten})")
+        return self._write("float", f"aten::sub({infinite}, {infinite})") if math.isnan(value) else infinite
+
     def _write(self, kind: str, text: str) -> str:
         name = f"%{self.spare()}"
         self._lines.append(f"  {name} : {kind} = {text}")
@@ -246,7 +312,7 @@ def _constant(value: Any) -> tuple[str, str]:
         return "", "NoneType"
     if isinstance(value, int):
         return f"[value={int(value)}]", type(value).__name__
-    if isinstance(value, float) and value - value == 0.0:
+    if isinstance(value, float):
         digits = f"{value:.17g}"  # reads back as the same number; a point tells it from an integer
         mantissa, _, exponent = digits.partition("e")
         return f"[value={mantissa}{'' if '.' in mantissa else '.'}{exponent and 'e' + exponent}]", "float"
@@ -258,6 +324,13 @@ def _constant(value: Any) -> tuple[str, str]:
     if code is None:
         raise NotImplementedError(f"an argument is {value!r}")
     return f"[value={code}]", "int"
+
+
+def _flat(result: Any) -> Sequence[Any]:
+    """What an operation has given, as a sequence."""
+    if result is None:
+        return ()
+    return result if isinstance(result, tuple | list) else (result,)
 
 
 def _slots_of(value: Any) -> Iterator[_Slot]:
