@@ -98,7 +98,7 @@ def wall_time() -> list[str]:
         "Dense training, fit and pruning, of deterministic training of the whole network for as many epochs, whose",
         "steps were timed in between (one thread, denormal numbers flushed to zero). *Cut*: the dense network loses",
         "the units, and inputs, of least weight before the fit, and is trained for 3 further epochs, which are in the",
-        "time and not in the count of epochs. LeNet-5-Caffe runs by the recipe of one cycle, without its teacher's time.",
+        "time and not in the count of epochs. LeNet-5-Caffe runs by the recipe of one cycle, without its teacher.",
         "",
         "| network | epochs | params, test error % | deterministic, s | with shrinking | without "
         "| step in the first epoch | in the last quarter |",
