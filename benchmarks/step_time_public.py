@@ -6,7 +6,7 @@ by reparameterisation (one draw a batch) and by flipout; cplxmodule with its rea
 network in one process and in turn over the same batches; a ratio a round, and the median of these. Denormal numbers are
 flushed to zero in all of them. A package that is not installed is left out and named.
 
-    python benchmarks/step_time_public.py [--rounds 5] [--steps 100 20] [--batch 128]
+    python benchmarks/step_time_public.py [--rounds 5] [--steps 100 40] [--batch 128]
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, nargs=2, default=[100, 20], help="steps an epoch of each network")
+    parser.add_argument("--steps", type=int, nargs=2, default=[100, 40], help="steps an epoch of each network")
     parser.add_argument("--batch", type=int, default=128)
     options = parser.parse_args()
     warnings.filterwarnings("ignore", module="(tyxe|bayesian_torch|cplxmodule|torch)")
