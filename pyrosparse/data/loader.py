@@ -59,6 +59,8 @@ class TensorLoader:
         self.drop_last = drop_last
         # one (N, C) table of targets for each shift, filled by `soften`
         self._targets: Tensor | None = None
+        # every shifted image as a view, and what it was made of
+        self._windows: tuple[Tensor, Tensor, int] | None = None
 
     def __len__(self) -> int:
         n = self.x.shape[0]
@@ -72,15 +74,15 @@ class TensorLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         n = self.x.shape[0]
         order, shifts = self._drawn()
-        padded = F.pad(self.x, (self.shift,) * 4) if self.shift else None
+        windows = self._shifts() if self.shift else None
         for start in range(0, self.num_data, self.batch_size):
             stop = min(start + self.batch_size, n)
             rows = slice(start, stop) if order is None else order[start:stop]
-            if padded is None or shifts is None:
+            if windows is None or shifts is None:
                 x, y = self.x[rows], self.y[rows]
                 yield x, (y if self._targets is None else self._targets[0, rows])
             else:
-                yield self._shifted(padded, rows, shifts[start:stop])
+                yield self._shifted(windows, rows, shifts[start:stop])
 
     def _drawn(self) -> tuple[Tensor | None, Tensor | None]:
         """Order of the examples and shift of each place in it, None where there is none of them.
@@ -149,21 +151,23 @@ class TensorLoader:
             parts.append((1.0 - weight) * hard + weight * soft)
         return torch.cat(parts)
 
-    def _shifted(self, padded: Tensor, rows: slice | Tensor, shift_id: Tensor) -> tuple[Tensor, Tensor]:
-        images = padded[rows]
-        b, c = images.shape[:2]
-        h, w = self.x.shape[-2:]
+    def _shifts(self) -> Tensor:
+        """Each image at each shift, shape ``(N, 2·shift + 1, 2·shift + 1, C, H, W)``: a view of the padded images.
+
+        They are padded once, and anew when ``x`` has been written on or replaced.
+        """
+        known, written = self._windows, -1 if self.x.is_inference() else self.x._version
+        if known is None or known[1] is not self.x or known[2] != written:
+            h, w = self.x.shape[-2:]
+            padded = F.pad(self.x, (self.shift,) * 4)
+            known = (padded.unfold(2, h, 1).unfold(3, w, 1).permute(0, 2, 3, 1, 4, 5), self.x, written)
+            self._windows = known
+        return known[0]
+
+    def _shifted(self, windows: Tensor, rows: slice | Tensor, shift_id: Tensor) -> tuple[Tensor, Tensor]:
         side = 2 * self.shift + 1
         dy, dx = shift_id // side, shift_id % side
-        row = torch.arange(h, device=images.device) + dy[:, None]
-        col = torch.arange(w, device=images.device) + dx[:, None]
-        flat = (row[:, :, None] * images.shape[-1] + col[:, None, :]).view(b, 1, h * w)
-        x = images.flatten(2).gather(2, flat.expand(b, c, h * w)).view(b, c, h, w)
-        y = self.y[rows] if self._targets is None else self._rows(shift_id, rows)
-        return x, y
-
-    def _rows(self, shift_id: Tensor, rows: slice | Tensor) -> Tensor:
-        assert self._targets is not None
         if isinstance(rows, slice):
             rows = torch.arange(rows.start, rows.stop, device=shift_id.device)
-        return self._targets[shift_id, rows]
+        y = self.y[rows] if self._targets is None else self._targets[shift_id, rows]
+        return windows[rows, dy, dx], y

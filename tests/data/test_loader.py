@@ -201,3 +201,23 @@ def test_bad_arguments_are_refused(case: str) -> None:
     make, message = BAD[case]
     with pytest.raises(DataError, match=message):
         make()
+
+
+def test_shifted_images_follow_what_is_written_on_the_data() -> None:
+    x = torch.rand(6, 1, 4, 4)
+    loader = TensorLoader(x, torch.arange(6), 6, shift=1)
+    next(iter(loader))
+    x.fill_(2.0)
+    (images, _), *_ = loader
+    assert set(images.unique().tolist()) <= {0.0, 2.0}
+    loader.x = torch.full_like(x, 3.0)
+    (images, _), *_ = loader
+    assert set(images.unique().tolist()) <= {0.0, 3.0}
+
+
+def test_shifted_images_may_come_from_inference_mode() -> None:
+    with torch.inference_mode():
+        x = torch.rand(6, 1, 4, 4)
+    images, labels = next(iter(TensorLoader(x, torch.arange(6), 6, shift=1)))
+    assert images.shape == (6, 1, 4, 4)
+    assert sorted(labels.tolist()) == list(range(6))
