@@ -22,6 +22,11 @@ Player = Callable[..., tuple[Tensor, ...]]
 _OF_DATA = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 # without autograd these give the tensor that they were given
 _SAME = {torch.ops.aten.detach.default, torch.ops.aten.alias.default}
+# what may write on its first argument where nothing reads that any more
+_IN_PLACE = {
+    getattr(torch.ops.aten, name).Tensor: getattr(torch.ops.aten, f"{name}_").Tensor
+    for name in ("add", "sub", "mul", "div")
+}
 # codes of TorchScript, the same in all its files
 _DTYPES = {
     torch.uint8: 0, torch.int8: 1, torch.int16: 2, torch.int32: 3, torch.int64: 4, torch.float16: 5, torch.float32: 6,
@@ -59,7 +64,7 @@ class Tape(TorchDispatchMode):
         super().__init__()
         self.refusal: str | None = None
         self._slots = WeakTensorKeyDictionary()
-        self._count = 0
+        self._forms: dict[_Slot, tuple[Any, ...]] = {}
         self._calls: list[_Call] = []
         self._constants: dict[_Slot, Tensor] = {}
         self._fresh: set[_Slot] = set()  # constants that were made anew
@@ -111,6 +116,7 @@ class Tape(TorchDispatchMode):
     def close(self, outputs: Sequence[Tensor]) -> None:
         """Say what it shall give when it is played."""
         self._outputs = [self._read(tensor) for tensor in outputs]
+        self._reuse_memory()
         used = {*self._outputs, *(slot for call in self._calls for slot in _slots_of(call.arguments))}
         self._constants = {slot: tensor for slot, tensor in self._constants.items() if slot in used}
         self._fresh &= used
@@ -156,8 +162,8 @@ class Tape(TorchDispatchMode):
         return play
 
     def _new(self, tensor: Tensor) -> _Slot:
-        slot = self._slots[tensor] = _Slot(self._count)
-        self._count += 1
+        slot = self._slots[tensor] = _Slot(len(self._forms))
+        self._forms[slot] = (tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
         return slot
 
     def _slot(self, tensor: Tensor) -> _Slot:
@@ -183,6 +189,37 @@ class Tape(TorchDispatchMode):
             self._fresh.add(self._slot(self._numbers[value]))
             self._constants[self._slot(self._numbers[value])] = self._numbers[value]
         return self._numbers[value]
+
+    def _reuse_memory(self) -> None:
+        """Let sums and products write on a term that nothing reads any more.
+
+        Autograd adds up gradients so, and a tape of its operations alone would need new memory for each sum.
+        """
+        memory = _Memory(self._calls)
+        kept = {memory.of(slot) for slot in [*self._inputs, *self._constants, *self._outputs]}
+        renamed: dict[_Slot, _Slot] = {}
+        for index, call in enumerate(self._calls):
+            call.arguments = _renamed(call.arguments, renamed)
+            call.results = _renamed(call.results, renamed)
+            target, *others = call.arguments or [None]
+            if call.operation not in _IN_PLACE or not isinstance(target, _Slot):
+                continue
+            (result,) = call.results
+            assert result is not None
+            block = memory.of(target)
+            free = block not in kept and memory.last[block] == index
+            # real terms of one form: with others, another kernel might round otherwise
+            forms = {self._forms[slot] for slot in (target, result, *_slots_of(others))}
+            alike = len(forms) == 1 and self._forms[target][2].is_floating_point
+            alone = all(memory.of(slot) != block for slot in _slots_of(others))
+            whole = self._forms[block][0].numel() == self._forms[target][0].numel()
+            if free and alone and whole and alike:
+                if memory.of(result) in kept:
+                    kept.add(block)
+                memory.join(result, block)
+                renamed[result] = target
+                call.operation, call.results = _IN_PLACE[call.operation], [target]
+        self._outputs = _renamed(self._outputs, renamed)
 
     def _last_uses(self) -> Iterator[list[_Slot]]:
         """After each call, the slots that nothing reads any more."""
@@ -222,6 +259,35 @@ class Tape(TorchDispatchMode):
         types = ", ".join("Tensor" for _ in self._outputs)
         yield f"  %out : ({types}) = prim::TupleConstruct({outputs})"
         yield "  return (%out)"
+
+
+class _Memory:
+    """Which slots lie in the same memory, and which call is the last to touch it."""
+
+    def __init__(self, calls: Sequence[_Call]) -> None:
+        self._block: dict[_Slot, _Slot] = {}
+        self.last: dict[_Slot, int] = {}
+        for index, call in enumerate(calls):
+            schema = call.operation._schema
+            given = zip(call.arguments, schema.arguments, strict=True)
+            shared = next((s for v, a in given if a.alias_info is not None for s in _slots_of(v)), None)
+            views = any(r.alias_info is not None for r in schema.returns)
+            for slot in _slots_of(call.results):
+                if views and shared is not None and slot not in self._block:
+                    self._block[slot] = self.of(shared)
+            for slot in (*_slots_of(call.arguments), *_slots_of(call.results)):
+                self.last[self.of(slot)] = index
+
+    def of(self, slot: _Slot) -> _Slot:
+        """The block of memory that a slot is in, named after its first tensor."""
+        block = self._block.setdefault(slot, slot)
+        return block if block == slot else self.of(block)
+
+    def join(self, slot: _Slot, block: _Slot) -> None:
+        """Let a slot, and what shares its memory, lie in another block."""
+        old = self.of(slot)
+        self._block[old] = block
+        self.last[block] = max(self.last[block], self.last[old])
 
 
 class _Reads(TorchFunctionMode):
@@ -339,6 +405,12 @@ def _slots_of(value: Any) -> Iterator[_Slot]:
     elif isinstance(value, list):
         for v in value:
             yield from _slots_of(v)
+
+
+def _renamed(value: Any, names: dict[_Slot, _Slot]) -> Any:
+    if isinstance(value, _Slot):
+        return names.get(value, value)
+    return [_renamed(v, names) for v in value] if isinstance(value, list) else value
 
 
 def _filled(value: Any, tensors: dict[Any, Tensor]) -> Any:

@@ -179,7 +179,32 @@ def test_tapes_are_the_same_where_operations_and_numbers_are() -> None:
 def test_playing_keeps_no_tensor_longer_than_it_is_needed() -> None:
     def long(x: Tensor) -> list[Tensor]:
         for _ in range(50):
-            x = x + 1
+            x = x.exp()
         return [x]
 
     assert [len(over) for over in recorded(long, torch.ones(2))._last_uses()] == [0, *[1] * 49]
+
+
+def test_sums_write_on_terms_that_nothing_reads_any_more() -> None:
+    def free(x: Tensor, w: Tensor) -> list[Tensor]:
+        return [x.exp() + x.sin() + x.cos()]
+
+    def read(x: Tensor, w: Tensor) -> list[Tensor]:
+        term = x.exp()
+        part = term[0]
+        total = term + x  # `part` is read later, and lies in the term's memory
+        return [total, part * 2, x + x, term.sum()]
+
+    def given(x: Tensor, w: Tensor) -> list[Tensor]:
+        term = x.exp()
+        return [term, term + x, (x + 1) * x.view(4, 6).t().reshape(6, 4)]
+
+    tape = recorded(free, *some(0))
+    assert [str(call.operation) for call in tape._calls].count("aten.add_.Tensor") == 2
+    for function in (free, read, given):
+        tape = recorded(function, *some(0))
+        for play in (tape.play, tape.script()):
+            x, w = some(1)
+            before = x.clone()
+            assert all(map(torch.equal, play(x, w), function(x, w)))
+            assert torch.equal(x, before)
