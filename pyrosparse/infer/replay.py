@@ -84,11 +84,12 @@ class Replay:
         self._rows = 0  # of the largest batch
         self._failures = 0
         self._recording: _Recording | None = None
-        self._proved = self._doubted = False
+        self._proved = self._doubted = self._barred = False
 
     def doubt(self) -> None:
         """Whatever the step reads or does may have changed: look before the tape is played again."""
         self._doubted, self.played = True, 0
+        self._barred = not self.asked and bool(own_code(*self.modules))  # a callback may have brought it
 
     def __call__(self, backward: Backward, x: Tensor, y: Tensor) -> Tensor:
         """Take the step of a batch.
@@ -98,7 +99,7 @@ class Replay:
         """
         # the first step of all is Pyro's to validate; a last batch that is smaller has a form of its own
         self._rows, fits = max(self._rows, len(x)), len(x) >= self._rows
-        if self.refused is not None or not self._begun or not fits:
+        if self.refused is not None or self._barred or not self._begun or not fits:
             self._begun = True
             return backward(x, y)
         if self._recording is None or not self._proved or self._doubted:
@@ -112,8 +113,9 @@ class Replay:
 
     def _look(self, backward: Backward, x: Tensor, y: Tensor) -> Tensor:
         """Take a step in the ordinary way, write it down, and compare."""
-        if not self.asked and own_code(*self.modules):  # a callback may have brought it
-            self._recording = None
+        odd = self._odd_type()
+        if odd is not None:
+            self._refuse(odd)
             return backward(x, y)
         before = _Snapshot(x.device, self.modules)
         state = _tensors(self.modules, self.parameters)
@@ -143,6 +145,14 @@ class Replay:
         before.restore()
         self._forget()
         return backward(x, y)
+
+    def _odd_type(self) -> str | None:
+        """What is said of a KL divergence whose weight, as a tensor of its type, would not be Python's number."""
+        assert self.elbo.last is not None  # the first step of all is never from a tape
+        kinds = ((site, kl.dtype) for site, kl in self.elbo.last.kl.items())
+        return next(
+            (f"the KL divergence of {site!r} is of {kind}" for site, kind in kinds if kind not in _DIGITS), None
+        )
 
     def _proof(self, tape: _Recording, x: Tensor, y: Tensor, expected: list[tuple[Any, ...]]) -> Tensor | None:
         """Play a step that was taken before, from the same state; None where it does not give the same bits."""
@@ -226,9 +236,6 @@ class _Recording:
         """
         terms = self.elbo.last
         assert terms is not None
-        odd = next((f"{kl.dtype} at site {site!r}" for site, kl in terms.kl.items() if kl.dtype not in _DIGITS), None)
-        if odd is not None:
-            raise NotImplementedError(f"a KL divergence is of type {odd}")
         if self.tape.refusal is not None:
             raise NotImplementedError(self.tape.refusal)
         if self._written() != self._versions:
@@ -290,7 +297,7 @@ class _Recording:
         numbers = tuple(float(weights[site]) for site in names)
         if numbers != self._numbers:
             self.elbo.check_weights()
-            assert self.elbo.last is not None  # the first step of all is never from a tape
+            assert self.elbo.last is not None
             kls = self.elbo.last.kl
             there = torch.tensor(numbers, dtype=torch.float64).to(like.device, non_blocking=True)
             self._numbers = numbers
