@@ -37,7 +37,7 @@ from pyrosparse import models, priors
 PLAIN = replace(ROWS["plain"], epochs=100)
 RECIPES = {
     "lenet_300_100": PLAIN,
-    # its seeds are 43 to 45: on 40 to 42 a cut to 300-60-30 and the whole KL weight had 2.07 % at 96 times fewer weights
+    # its seeds are 43 to 45: on 40 to 42 a cut to 300-60-30 and all of the KL had 2.07 % at 96 times fewer weights
     "lenet_300_100-cut": replace(
         PLAIN,
         precut=(80, 40),
