@@ -114,7 +114,12 @@ def wall_time() -> list[str]:
             *(spread(result["of_deterministic"][name], 2) for name in names),
         )
         lines.append("| " + " | ".join(cells) + " |")
-    asked = {"whole_run": "whole run ≤ 1.0", "last_quarter": "last quarter ≤ 0.35", "first_epoch": "first epoch ≤ 2.3"}
+    asked = {
+        "point": "the published point",
+        "whole_run": "whole run ≤ 1.0",
+        "last_quarter": "last quarter ≤ 0.35",
+        "first_epoch": "first epoch ≤ 2.3",
+    }
     notes = []
     for result in found:
         said = [f"{text} {'met' if result['verdict'][key] else '**not met**'}" for key, text in asked.items()]
