@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pyrosparse.errors import PyrosparseWarning
-from pyrosparse.infer.elbo import ELBOTerms, SparseELBO
-from pyrosparse.infer.tape import Player, Tape
+from pyrosparse.infer.elbo import SparseELBO
+from pyrosparse.infer.recording import Recording
+from pyrosparse.infer.snapshot import Snapshot, digest, tensors_of
 
 __all__ = ["Replay", "own_code"]
 
 Backward = Callable[[Tensor, Tensor], Tensor]
-Weights = Mapping[str, "float | Tensor"]
 
+# the weight of a KL divergence is multiplied as a tensor of its type, and as Python's number: the same in these
+_DIGITS = {torch.float32, torch.float64}
 _KNOWN = ("torch.", "pyrosparse.")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
@@ -83,7 +85,7 @@ class Replay:
         self._begun = False
         self._rows = 0  # of the largest batch
         self._failures = 0
-        self._recording: _Recording | None = None
+        self._recording: Recording | None = None
         self._proved = self._doubted = self._barred = False
 
     def doubt(self) -> None:
@@ -117,13 +119,13 @@ class Replay:
         if odd is not None:
             self._refuse(odd)
             return backward(x, y)
-        before = _Snapshot(x.device, self.modules)
-        state = _tensors(self.modules, self.parameters)
-        recording = _Recording(self.elbo, self.parameters, state, x, y)
+        before = Snapshot(x.device, self.modules)
+        state = tensors_of(self.modules, self.parameters)
+        recording = Recording(self.elbo, self.parameters, state, x, y)
         with recording as (own_x, own_y):
             values = backward(own_x, own_y)
         try:
-            recording.close(values, now=_tensors(self.modules, self.parameters))
+            recording.close(values, now=tensors_of(self.modules, self.parameters))
         except NotImplementedError as error:
             self._refuse(str(error))
             return values
@@ -154,7 +156,7 @@ class Replay:
             (f"the KL divergence of {site!r} is of {kind}" for site, kind in kinds if kind not in _DIGITS), None
         )
 
-    def _proof(self, tape: _Recording, x: Tensor, y: Tensor, expected: list[tuple[Any, ...]]) -> Tensor | None:
+    def _proof(self, tape: Recording, x: Tensor, y: Tensor, expected: list[tuple[Any, ...]]) -> Tensor | None:
         """Play a step that was taken before, from the same state; None where it does not give the same bits."""
         try:
             tape.prepare(x.device)
@@ -175,7 +177,7 @@ class Replay:
         assert terms is not None
         buffers = [b for m in self.modules for b in m.buffers()]
         left = [values, terms.log_likelihood, *terms.kl.values(), *(p.grad for p in self.parameters), *buffers]
-        return [() if tensor is None else _digest(tensor) for tensor in left]
+        return [() if tensor is None else digest(tensor) for tensor in left]
 
     def _forget(self) -> None:
         for parameter in self.parameters:
@@ -197,219 +199,7 @@ class Replay:
             )
 
 
-class _Recording:
-    """A tape of one step, what it was made of, and where its outputs go.
-
-    While it is entered, the loss reads its weights from tensors that are on the tape; it gives the batch that is.
-    """
-
-    def __init__(
-        self, elbo: SparseELBO, parameters: Sequence[nn.Parameter], state: list[Tensor], x: Tensor, y: Tensor
-    ) -> None:
-        self.elbo, self.parameters, self.state, self.rows = elbo, parameters, state, len(x)
-        self._batch, self._forms, self._places = _forms([x, y]), _forms(state), _places(state)
-        self._kinds = _kinds(elbo.site_scale)
-        self._numbers: tuple[float, ...] | None = None
-        self._number_tensors: dict[str, Tensor] = {}
-        self._given = elbo.site_scale
-        # detached: on a tape no two inputs may be one tensor, and targets may be the inputs themselves
-        self._own_weights = {site: weight.detach() for site, weight in self._weight_tensors(x).items()}
-        self._own_batch = (x.detach(), y.detach())
-        self._versions = self._written()
-        self.tape = Tape([*self._own_batch, *self._own_weights.values(), *state])
-        self._play: Player = self.tape.play
-
-    def __enter__(self) -> tuple[Tensor, Tensor]:
-        self.elbo.site_scale = dict(self._own_weights)
-        self.tape.__enter__()
-        return self._own_batch
-
-    def __exit__(self, *error: Any) -> None:
-        self.tape.__exit__(*error)
-        self.elbo.site_scale = self._given
-
-    def close(self, values: Tensor, *, now: Sequence[Tensor]) -> None:
-        """The step has been taken.
-
-        :param now: the tensors of the modules after it.
-        :raises NotImplementedError: where the tape is not the whole of it.
-        """
-        terms = self.elbo.last
-        assert terms is not None
-        if self.tape.refusal is not None:
-            raise NotImplementedError(self.tape.refusal)
-        if self._written() != self._versions:
-            raise NotImplementedError("a step writes on its batch or on a parameter")
-        if len(now) != len(self.state) or any(a is not b for a, b in zip(now, self.state, strict=True)):
-            raise NotImplementedError("a step puts another tensor in the place of a buffer or a parameter")
-        self._sites = list(terms.kl)
-        self._trained = [p for p in self.parameters if p.grad is not None]
-        grads = [p.grad for p in self._trained if p.grad is not None]
-        self.tape.close([values, terms.log_likelihood, *terms.kl.values(), *grads])
-        # a slice of a loader's data would keep all of them alive
-        del self._own_batch, self._own_weights, self._given
-
-    def same_as(self, other: _Recording) -> bool:
-        """Whether two steps were the same operations, on the same tensors of the same form, with the same numbers."""
-        return (
-            (self._batch, self._forms) == (other._batch, other._forms)
-            and self._kinds == other._kinds
-            and self._places == other._places
-            and all(a is b for a, b in zip(self.state, other.state, strict=True))
-            and self._sites == other._sites
-            and all(a is b for a, b in zip(self._trained, other._trained, strict=True))
-            and self.tape.same_as(other.tape)
-        )
-
-    def takes(self, x: Tensor, y: Tensor) -> bool:
-        """Whether a batch, and the weights of the KL terms, have the form that the tape takes for granted."""
-        return _forms([x, y]) == self._batch and _kinds(self.elbo.site_scale) == self._kinds
-
-    def play(self, x: Tensor, y: Tensor) -> Tensor:
-        """Take the step of a batch."""
-        values, log_likelihood, *rest = self._play(x, y, *self._weight_tensors(x).values(), *self.state)
-        kls, grads = rest[: len(self._sites)], rest[len(self._sites) :]
-        self.elbo.last = ELBOTerms(log_likelihood, dict(zip(self._sites, kls, strict=True)))
-        for parameter, grad in zip(self._trained, grads, strict=True):
-            parameter.grad = grad
-        return values
-
-    def prepare(self, device: torch.device) -> None:
-        """Where no graph will be made of it, let TorchScript play it."""
-        if not _graphed(device):
-            self._play = self.tape.script()
-
-    def settle(self, x: Tensor, y: Tensor, modules: Iterable[nn.Module]) -> None:
-        """The tape is right: on CUDA, make a graph of it."""
-        if _graphed(x.device):
-            now = _Snapshot(x.device, modules)
-            self._play = _Graph(self.tape.play, [x, y, *self._weight_tensors(x).values()], self.state)
-            now.restore()
-
-    def _written(self) -> list[int]:
-        """Counts of what has been written on the tensors that a step must leave as they are."""
-        return [t._version for t in (*self._own_batch, *(t for t in self.state if isinstance(t, nn.Parameter)))]
-
-    def _weight_tensors(self, like: Tensor) -> dict[str, Tensor]:
-        """The weights of the KL terms as tensors, made anew only where they have changed."""
-        weights = self.elbo.site_scale
-        names = [site for site, weight in weights.items() if not isinstance(weight, Tensor)]
-        numbers = tuple(float(weights[site]) for site in names)
-        if numbers != self._numbers:
-            self.elbo.check_weights()
-            assert self.elbo.last is not None
-            kls = self.elbo.last.kl
-            there = torch.tensor(numbers, dtype=torch.float64).to(like.device, non_blocking=True)
-            self._numbers = numbers
-            self._number_tensors = {
-                site: number.to(kls[site].dtype) for site, number in zip(names, there.unbind(), strict=True)
-            }
-        return {site: w if isinstance(w, Tensor) else self._number_tensors[site] for site, w in weights.items()}
-
-
-class _Graph:
-    """A tape in a CUDA graph: its kernels, launched all at once.
-
-    :param play: the tape.
-    :param given: inputs that change from step to step; the graph has copies of its own.
-    :param state: inputs that stay where they are in memory.
-    """
-
-    def __init__(self, play: Player, given: Sequence[Tensor], state: Sequence[Tensor]) -> None:
-        self._given = [tensor.clone() for tensor in given]
-        self._device = given[0].device
-        self._replay, self._outputs = _captured(lambda: play(*self._given, *state), self._device)
-
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        for own, given in zip(self._given, inputs, strict=False):
-            own.copy_(given, non_blocking=True)
-        self._replay()
-        return self._outputs
-
-
-def _graphed(device: torch.device) -> bool:
-    """Whether tapes become graphs on this device."""
-    return device.type == "cuda"
-
-
-def _captured(
-    work: Callable[[], tuple[Tensor, ...]], device: torch.device
-) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
-    """Capture work on a device: a function that does it again, and where its outputs lie after that."""
-    with torch.cuda.device(device):
-        # once outside of the graph, so that libraries make their workspaces
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            work()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        # threads that pin batches of a loader go on meanwhile
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            outputs = work()
-
-    def replay() -> None:
-        with torch.cuda.device(device):
-            graph.replay()
-
-    return replay, outputs
-
-
-def _tensors(modules: Iterable[nn.Module], parameters: Iterable[nn.Parameter]) -> list[Tensor]:
-    """Distinct tensors that a step may read."""
-    found: dict[int, Tensor] = {id(t): t for m in modules for t in (*m.parameters(), *m.buffers())}
-    return list((found | {id(p): p for p in parameters}).values())
-
-
-def _forms(tensors: Iterable[Tensor]) -> list[tuple[Any, ...]]:
-    """What a tape takes for granted of tensors, beside their values."""
-    return [(t.shape, t.stride(), t.dtype, t.device, t.requires_grad) for t in tensors]
-
-
-def _places(tensors: Iterable[Tensor]) -> list[int]:
-    """Where tensors lie in memory: a graph reads them there."""
-    return [t.data_ptr() for t in tensors if t.is_cuda]
-
-
-def _kinds(weights: Weights) -> list[tuple[str, Any]]:
-    return [(site, _forms([w]) if isinstance(w, Tensor) else None) for site, w in weights.items()]
-
-
-# the weight of a KL divergence is multiplied as a tensor of its type, and as Python's number: the same in these
-_DIGITS = {torch.float32, torch.float64}
-_WHOLE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def _digest(tensor: Tensor) -> tuple[Any, ...]:
-    """Form of a tensor and sums of its bits, which no two tensors that differ are likely to share."""
-    flat = torch.view_as_real(tensor.detach().resolve_conj()) if tensor.is_complex() else tensor.detach()
-    bits = flat.reshape(len(flat) if flat.dim() and len(flat) else 1, -1).view(_WHOLE[flat.element_size()])
-    rows = bits.sum(1, dtype=torch.int64)
-    place = torch.arange(1, len(rows) + 1, device=rows.device)
-    columns = bits[:, 1::2].sum(dtype=torch.int64)  # every other one: what changes places changes this
-    return tensor.shape, tensor.dtype, int(rows.sum()), int((rows * place).sum()), int(columns)
-
-
 def _briefly(error: Exception) -> str:
     """The line of an error that says most: TorchScript's have a traceback of their own."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[-1] if lines[-1].startswith("RuntimeError") else lines[0]
-
-
-class _Snapshot:
-    """Random generators and the modules' buffers as they are now."""
-
-    def __init__(self, device: torch.device, modules: Iterable[nn.Module]) -> None:
-        self._device = device
-        self._generator = torch.get_rng_state()
-        self._of_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-        self._buffers = [(b, b.detach().clone()) for m in modules for b in m.buffers()]
-
-    def restore(self) -> None:
-        """Take them back there."""
-        torch.set_rng_state(self._generator)
-        if self._of_device is not None:
-            torch.cuda.set_rng_state(self._of_device, self._device)
-        with torch.no_grad():
-            for buffer, value in self._buffers:
-                buffer.copy_(value)

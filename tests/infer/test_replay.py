@@ -19,8 +19,9 @@ from pyrosparse import SparseModel
 from pyrosparse.data import TensorLoader
 from pyrosparse.errors import ConfigError, PyrosparseWarning
 from pyrosparse.guides import AutoSparse
-from pyrosparse.infer.replay import _digest, own_code
+from pyrosparse.infer.replay import own_code
 from pyrosparse.infer.schedules import constant, linear_decay, warm_up
+from pyrosparse.infer.snapshot import digest
 from pyrosparse.likelihoods import Categorical, Gaussian
 from pyrosparse.models import mlp
 from pyrosparse.priors import (
@@ -157,8 +158,8 @@ def test_the_way_of_a_graph(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
         return replay, outputs
 
-    monkeypatch.setattr("pyrosparse.infer.replay._graphed", lambda device: True)
-    monkeypatch.setattr("pyrosparse.infer.replay._captured", captured)
+    monkeypatch.setattr("pyrosparse.infer.recording._graphed", lambda device: True)
+    monkeypatch.setattr("pyrosparse.infer.recording._captured", captured)
     played, taken = (fitted(replay, **CASES[case]) for replay in (True, False))
     assert_same(played, taken)
     assert played.history[-1]["replayed"] == pytest.approx(LATER)
@@ -442,17 +443,15 @@ def test_replay_is_true_false_or_left_out(value: Any) -> None:
 
 def test_digests_tell_bits() -> None:
     x = torch.randn(3, 4)
-    assert _digest(x) == _digest(x.clone()) == _digest(x.t().contiguous().t())
+    assert digest(x) == digest(x.clone()) == digest(x.t().contiguous().t())
     y = x.clone()
     y[1, 2] = torch.nextafter(y[1, 2], torch.tensor(9.0))
-    assert _digest(x) != _digest(y)
-    assert _digest(torch.zeros(2)) != _digest(-torch.zeros(2))
-    assert _digest(torch.tensor([1, 2])) != _digest(torch.tensor([2, 1]))
-    assert (
-        _digest(torch.zeros(3)) != _digest(torch.zeros(3, dtype=torch.float64)) != _digest(torch.zeros(1, 3).double())
-    )
+    assert digest(x) != digest(y)
+    assert digest(torch.zeros(2)) != digest(-torch.zeros(2))
+    assert digest(torch.tensor([1, 2])) != digest(torch.tensor([2, 1]))
+    assert digest(torch.zeros(3)) != digest(torch.zeros(3, dtype=torch.float64)) != digest(torch.zeros(1, 3).double())
     for dtype in (torch.float64, torch.bfloat16, torch.complex64, torch.int64):
-        assert _digest(torch.ones(3).to(dtype)) != _digest(torch.zeros(3).to(dtype))
+        assert digest(torch.ones(3).to(dtype)) != digest(torch.zeros(3).to(dtype))
 
 
 def test_complex_modules_of_this_library_are_known() -> None:
