@@ -30,19 +30,18 @@ PATHS = {
     "dense": Recipe(dense_epochs=8, kl_weights=(0.3, 0.6, 1.2, 1.8), first_epochs=15, thresholds=(3.0, 2.5)),
 }
 RATES = {"conv": (100.0, 200.0), "dense": (100.0, 500.0)}
-TWINS = {"C-VD": "C", "C-ARD": "C", "R-VD": "R", "R-ARD": "R", "2R-VD": "2R", "2R-ARD": "2R"}
+METHODS = ("C-VD", "C-ARD", "R-VD", "R-ARD")
 ROWS = {
-    f"{network}-{features}-{method}": Row(
+    f"{network}-fft-{method}": Row(
         f"complex_{network}",
-        {"twin": twin, "fourier": features == "fft"},
-        f"MNIST {features}",
-        method.removeprefix("2"),
+        {"twin": method[0], "fourier": True},
+        "MNIST fft",
+        method,
         RATES[network],
         PATHS[network],
     )
-    for features in ("fft", "raw")
     for network in ("conv", "dense")
-    for method, twin in TWINS.items()
+    for method in METHODS
 }
 
 
