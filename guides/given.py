@@ -6,10 +6,10 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from pyrosparse.distributions.complex_kl import squared_modulus
 from pyrosparse.errors import PriorError
 from pyrosparse.guides.family import Family, registered_kl
 from pyrosparse.layers import over_parts
+from pyrosparse.pairs import squared_modulus
 from pyrosparse.poutine import complex_moments, gaussian_moments
 from pyrosparse.priors import Prior
 

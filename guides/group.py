@@ -10,13 +10,13 @@ from pyro.distributions.torch_distribution import TorchDistribution, TorchDistri
 from torch import Tensor
 
 from pyrosparse.distributions import Point, Slab
-from pyrosparse.distributions.complex_kl import squared_modulus
 from pyrosparse.errors import PriorError
 from pyrosparse.guides.dropout import DropoutFamily
 from pyrosparse.guides.family import DEFAULT_THRESHOLD, Family, family_of, register_family
 from pyrosparse.guides.point import PointFamily
 from pyrosparse.guides.scale import Gate, HorseshoeScale, LogUniformScale, Scale
 from pyrosparse.layers import over_parts
+from pyrosparse.pairs import squared_modulus
 from pyrosparse.poutine import scaled
 from pyrosparse.priors import L0, GroupHorseshoe, GroupLogUniform, Prior
 from pyrosparse.priors.group import GroupPrior

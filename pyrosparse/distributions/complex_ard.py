@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints, register_kl
 
-from pyrosparse.distributions.complex_kl import complex_ard, complex_weight_kl, squared_modulus
+from pyrosparse.distributions.complex_kl import complex_ard, complex_weight_kl
 from pyrosparse.distributions.complex_log_uniform import draw_complex_log_uniform
 from pyrosparse.distributions.complex_normal import ComplexNormal
 from pyrosparse.distributions.kl import EPSILON, common_shape
 from pyrosparse.distributions.precision import PrecisionPrior
+from pyrosparse.pairs import squared_modulus
 
 __all__ = ["ComplexARD"]
 

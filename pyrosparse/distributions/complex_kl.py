@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from pyrosparse.distributions.complex_ein import ein
 from pyrosparse.distributions.kl import EPSILON, KLForm, Work, horner, log1p, split
+from pyrosparse.pairs import numbers_of
 
 __all__ = [
     "COMPLEX_FORMS",
@@ -25,19 +26,12 @@ __all__ = [
     "kl_complex_ard",
     "kl_complex_log_uniform",
     "kl_complex_log_uniform_sigmoid",
-    "squared_modulus",
 ]
 
 C1, C2, C3 = 0.57810, 1.45926, 1.36526
 
 ComplexForm = Callable[[Work, Tensor, Tensor | None], None]
 """Write the KL and, where asked, its slope dKL/dlog_alpha; ``work.square`` is |loc|^2 + EPSILON, or 1."""
-
-
-def squared_modulus(pair: Tensor) -> Tensor:
-    """``re^2 + im^2`` of a real tensor of shape (..., 2); 16 times faster than ``abs`` and without its kink at 0."""
-    square = pair.square()
-    return square[..., 0] + square[..., 1]
 
 
 def exact(work: Work, value: Tensor, slope: Tensor | None) -> None:
@@ -91,7 +85,7 @@ class ComplexWeightKL(torch.autograd.Function):
         pull = torch.empty_like(value) if track and loc is not None else None
         ctx.save_for_backward(loc, slope, pull)
         values, variances, log_vars = split(value), split(variance), split(log_var)
-        locs = repeat(None) if loc is None else split(_seen(loc))
+        locs = repeat(None) if loc is None else split(numbers_of(loc))
         slopes = repeat(None) if slope is None else split(slope)
         pulls = repeat(None) if pull is None else split(pull)
         keeps = repeat(None) if keep is None else split(keep)
@@ -123,13 +117,8 @@ class ComplexWeightKL(torch.autograd.Function):
         if loc is None:
             return None, of_log_var, None, None, None, None
         # a complex product with a real factor: three times faster than a product of pairs
-        of_loc = torch.mul(_seen(loc), pull.mul(grad))
+        of_loc = torch.mul(numbers_of(loc), pull.mul(grad))
         return torch.view_as_real(of_loc), of_log_var, None, None, None, None
-
-
-def _seen(pair: Tensor) -> Tensor:
-    """Pairs as complex numbers; a copy where the last axis is not contiguous."""
-    return torch.view_as_complex(pair.contiguous())
 
 
 def complex_weight_kl(

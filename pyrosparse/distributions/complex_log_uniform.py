@@ -10,12 +10,13 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints, register_kl
 
-from pyrosparse.distributions.complex_kl import COMPLEX_FORMS, complex_weight_kl, squared_modulus
+from pyrosparse.distributions.complex_kl import COMPLEX_FORMS, complex_weight_kl
 from pyrosparse.distributions.complex_modulus import relation_term
 from pyrosparse.distributions.complex_normal import ComplexNormal, squared_projection
 from pyrosparse.distributions.kl import EPSILON, KLForm, common_shape
 from pyrosparse.distributions.log_uniform import LOG_RANGE
 from pyrosparse.errors import PriorError
+from pyrosparse.pairs import squared_modulus
 
 __all__ = ["ComplexLogUniform", "draw_complex_log_uniform"]
 

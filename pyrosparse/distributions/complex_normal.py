@@ -10,10 +10,10 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyrosparse.distributions.complex_kl import squared_modulus
 from pyrosparse.distributions.complex_relation import unit_disc
 from pyrosparse.distributions.kl import EPSILON
 from pyrosparse.errors import PriorError
+from pyrosparse.pairs import squared_modulus
 
 __all__ = ["ComplexNormal"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyrosparse.distributions.complex_kl import squared_modulus
+from pyrosparse.pairs import squared_modulus
 
 __all__ = ["bounded_relation", "unbounded_relation", "unit_disc"]
 

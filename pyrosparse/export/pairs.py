@@ -149,8 +149,7 @@ def _norm(module: Any, z: Pair) -> Pair:
     """One real matrix for each feature: Γ (V + ε)^(-1/2)."""
     if module.running_mean is None or module.running_covariance is None:
         raise ExportError("a complex normalisation without running statistics has no fixed form")
-    v = module.running_covariance
-    matrix = inverse_root(v + module.eps * torch.eye(2, dtype=v.dtype, device=v.device))
+    matrix = inverse_root(module.running_covariance, module.eps)
     matrix = matrix if module.weight is None else module.weight @ matrix
     shape = (-1, *[1] * (z.re.dim() - 2))
     mean, bias = module.running_mean, module.bias

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pyrosparse.errors import NetworkError
 from pyrosparse.nn.complex_forms import on_parts
-from pyrosparse.nn.complex_weight import Device, check_complex
+from pyrosparse.nn.complex_weight import Device, check_complex, with_phase
 
 __all__ = ["CReLU", "Cardioid", "ModReLU", "ZReLU"]
 
@@ -39,8 +40,12 @@ class Cardioid(nn.Module):
     r"""``(1 + cos arg z)/2 z``, Virtue, Yu & Lustig (2017): the rectifier on the real line, and 0 at 0."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply to each number."""
-        return 0.5 * (input + input.real * input.sgn())
+        """Apply to each number.
+
+        :raises NetworkError: for an input that is not complex.
+        """
+        check_complex(self, input)
+        return 0.5 * (input + input.real * with_phase(input).sgn())
 
 
 class ModReLU(nn.Module):
@@ -48,7 +53,7 @@ class ModReLU(nn.Module):
 
     Numbers of modulus below ``-b`` vanish; the phase stays.
 
-    :param num_parameters: 1, or the number of channels (axis 1 of the input), as for ``torch.nn.PReLU``.
+    :param num_parameters: 1, or the number of channels (axis 1 of the input, or its only one), as for ``torch.nn.PReLU``.
     :param init: initial b; at 0 the activation does nothing.
     :param device: of b.
     :param dtype: of b, real or complex.
@@ -72,9 +77,23 @@ class ModReLU(nn.Module):
         nn.init.constant_(self.bias, self.init)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply to each number."""
-        b = self.bias.reshape(-1, *[1] * max(input.dim() - 2, 0))
-        return torch.relu(input.abs() + b) * input.sgn()
+        """Apply to each number.
+
+        :raises NetworkError: for an input that is not complex, not of the thresholds' precision, or with another number
+            of channels.
+        """
+        check_complex(self, input, self.bias)
+        if self.bias.numel() == 1:
+            b = self.bias.reshape(())
+        elif input.dim() > 0 and input.shape[min(1, input.dim() - 1)] == self.num_parameters:
+            b = self.bias.reshape(-1, *[1] * max(input.dim() - 2, 0))
+        else:
+            raise NetworkError(
+                f"ModReLU has thresholds for {self.num_parameters} channels, and this tensor of shape "
+                f"{tuple(input.shape)} has another number of them along axis 1"
+            )
+        z = with_phase(input)
+        return torch.relu(z.abs() + b) * z.sgn()
 
     def extra_repr(self) -> str:
         """Describe the layer as torch does."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.errors import DataError, NetworkError
-from pyrosparse.nn.complex_weight import Device, check_complex, in_a_complex_precision
+from pyrosparse.nn.complex_weight import Device, check_complex, in_a_complex_precision, with_phase
+from pyrosparse.pairs import numbers_of
 
 __all__ = ["ComplexLayout", "ImaginaryPart", "Modulus", "PhaseShift", "RealPart", "ToComplex", "ToReal"]
 
@@ -79,7 +80,7 @@ class ToComplex(_Cast):
             )
         if self.layout is ComplexLayout.CONCATENATED:
             return torch.complex(*input.chunk(2, dim))
-        return torch.view_as_complex(input.unflatten(dim, (-1, 2)).movedim(dim + 1, -1).contiguous())
+        return numbers_of(input.unflatten(dim, (-1, 2)).movedim(dim + 1, -1))
 
 
 class ToReal(_Cast):
@@ -118,7 +119,11 @@ class RealPart(nn.Module):
     """``Re z``."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Take the part of each number."""
+        """Take the part of each number.
+
+        :raises NetworkError: for an input that is not complex.
+        """
+        check_complex(self, input)
         return input.real
 
 
@@ -138,8 +143,12 @@ class Modulus(nn.Module):
     """``|z|``, with gradient 0 at 0."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Take the modulus of each number."""
-        return input.abs()
+        """Take the modulus of each number.
+
+        :raises NetworkError: for an input that is not complex.
+        """
+        check_complex(self, input)
+        return with_phase(input).abs()
 
 
 class PhaseShift(nn.Module):
@@ -163,7 +172,17 @@ class PhaseShift(nn.Module):
         nn.init.zeros_(self.phase)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Turn each number."""
+        """Turn each number.
+
+        :raises NetworkError: for an input that is not complex, not of the phases' precision, or of another shape.
+        """
+        check_complex(self, input, self.phase)
+        last = input.shape[max(input.dim() - len(self.shape), 0) :]
+        if len(last) != len(self.shape) or any(n not in {1, m} for n, m in zip(self.shape, last, strict=True)):
+            raise NetworkError(
+                f"PhaseShift has phases of shape {self.shape}, which do not broadcast to the last axes of a tensor of "
+                f"shape {tuple(input.shape)}"
+            )
         return input * torch.complex(self.phase.cos(), self.phase.sin())
 
     def extra_repr(self) -> str:

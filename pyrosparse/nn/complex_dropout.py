@@ -7,6 +7,9 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyrosparse.errors import NetworkError
+from pyrosparse.nn.complex_weight import check_complex
+
 __all__ = ["ComplexDropout", "ComplexDropout1d", "ComplexDropout2d", "ComplexDropout3d"]
 
 
@@ -19,7 +22,16 @@ class ComplexDropout(nn.Dropout):
     spatial: ClassVar[int] = 0
 
     def forward(self, input: Tensor) -> Tensor:
-        """Drop in training, pass in evaluation."""
+        """Drop in training, pass in evaluation.
+
+        :raises NetworkError: for an input that is not complex, or has the wrong number of axes.
+        """
+        check_complex(self, input)
+        if self.spatial and input.dim() not in {self.spatial + 1, self.spatial + 2}:
+            raise NetworkError(
+                f"{type(self).__name__} takes tensors of {self.spatial + 1} or {self.spatial + 2} axes, and this one "
+                f"has shape {tuple(input.shape)}"
+            )
         if not self.training or self.p == 0.0:
             return input
         shape = (*input.shape[: input.dim() - self.spatial], *[1] * self.spatial)

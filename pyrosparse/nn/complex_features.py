@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pyrosparse.errors import NetworkError
-from pyrosparse.nn.complex_weight import in_a_complex_precision
+from pyrosparse.errors import DataError, NetworkError
+from pyrosparse.nn.complex_weight import Device, in_a_complex_precision
 
 __all__ = ["FourierFeatures2d", "ShortTimeFourier"]
+
+PADDINGS = ("reflect", "constant", "replicate", "circular")
 
 
 class FourierFeatures2d(nn.Module):
@@ -25,8 +27,16 @@ class FourierFeatures2d(nn.Module):
         self.norm, self.shift = norm, shift
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map ``(..., H, W)``, real or complex, to complex of the same shape."""
-        out = torch.fft.fft2(in_a_complex_precision(input), norm=self.norm)
+        """Map ``(..., H, W)``, real or complex, to complex of the same shape.
+
+        :raises DataError: for a tensor of fewer than two axes, or with none of a length.
+        """
+        if input.dim() < 2 or not all(input.shape[-2:]):  # noqa: PLR2004 - height and width
+            raise DataError(f"FourierFeatures2d: a tensor of shape {tuple(input.shape)} has no two axes to transform")
+        x = in_a_complex_precision(input)
+        if not x.numel():  # transforms of no images are refused by some libraries
+            return torch.empty(x.shape, dtype=x.dtype.to_complex(), device=x.device)
+        out = torch.fft.fft2(x, norm=self.norm)
         return torch.fft.fftshift(out, (-2, -1)) if self.shift else out
 
     def extra_repr(self) -> str:
@@ -45,6 +55,9 @@ class ShortTimeFourier(nn.Module):
     :param pad_mode: padding at the ends.
     :param normalized: whether frames are divided by the root of ``n_fft``.
     :param onesided: leave out negative frequencies; None: of real signals.
+    :param device: of Hann's window.
+    :param dtype: of Hann's window, real.
+    :raises NetworkError: for lengths or a padding that cannot be.
     """
 
     window: Tensor
@@ -59,12 +72,18 @@ class ShortTimeFourier(nn.Module):
         pad_mode: str = "reflect",
         normalized: bool = False,
         onesided: bool | None = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.n_fft, self.center, self.pad_mode = n_fft, center, pad_mode
         self.hop_length = n_fft // 4 if hop_length is None else hop_length
         self.win_length = n_fft if win_length is None else win_length
         self.normalized, self.onesided = normalized, onesided
+        if pad_mode not in PADDINGS:
+            raise NetworkError(
+                f"ShortTimeFourier: pad_mode={pad_mode!r}; choose one of {', '.join(map(repr, PADDINGS))}"
+            )
         if self.hop_length < 1:
             raise NetworkError(f"ShortTimeFourier: hop_length={self.hop_length}; give at least 1")
         if not 0 < self.win_length <= n_fft:
@@ -73,10 +92,22 @@ class ShortTimeFourier(nn.Module):
             raise NetworkError(
                 f"ShortTimeFourier: the window has shape {tuple(window.shape)}, and win_length is {self.win_length}"
             )
-        self.register_buffer("window", torch.hann_window(self.win_length) if window is None else window.clone())
+        hann = torch.hann_window(self.win_length, device=device, dtype=dtype) if window is None else window.clone()
+        self.register_buffer("window", hann)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map ``(..., time)`` to complex ``(..., frequencies, frames)``."""
+        """Map ``(..., time)`` to complex ``(..., frequencies, frames)``.
+
+        :raises DataError: for a tensor without signals, or with signals shorter than padding or a frame need.
+        """
+        shortest = 1 if self.center else self.n_fft
+        if self.center and self.pad_mode == "reflect":
+            shortest = self.n_fft // 2 + 1
+        if not input.numel() or input.shape[-1] < shortest:
+            raise DataError(
+                f"ShortTimeFourier: a tensor of shape {tuple(input.shape)}; signals (..., time) must have at least "
+                f"{shortest} numbers, and there must be one"
+            )
         out = torch.stft(
             in_a_complex_precision(input).reshape(-1, input.shape[-1]),
             self.n_fft,

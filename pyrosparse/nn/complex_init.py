@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.errors import NetworkError
+from pyrosparse.pairs import numbers_of
 
 __all__ = [
     "Criterion",
@@ -106,7 +107,7 @@ def unitary_(
     """
     std = _std_of(weight, criterion)
     with torch.no_grad():
-        flat = torch.view_as_complex(weight.contiguous()).flatten(1)
+        flat = numbers_of(weight).flatten(1)
         noise = torch.randn(flat.shape, generator=generator, dtype=flat.dtype, device=flat.device)
         u, _, v = torch.linalg.svd(noise, full_matrices=False)
         # entries of a semi-unitary (m, n) matrix have a mean square of 1 / max(m, n)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pyrosparse.errors import NetworkError
 from pyrosparse.nn import complex_forms as forms
 from pyrosparse.nn.complex_forms import as_complex
 from pyrosparse.nn.complex_weight import Device, check_complex, pairs, reset_uniform
@@ -96,10 +97,19 @@ class ComplexBilinear(nn.Module):
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
         """Map ``(..., in1)`` and ``(..., in2)`` to ``(..., out)``.
 
-        :raises NetworkError: for an input that is not complex, or not of the weight's precision.
+        :raises NetworkError: for an input that is not complex, not of the weight's precision, or of another size, and
+            for inputs of which the leading axes differ.
         """
         check_complex(self, input1, self.weight)
         check_complex(self, input2, self.weight)
+        for place, x, size in (("first", input1, self.in1_features), ("second", input2, self.in2_features)):
+            if x.shape[-1:] != (size,):
+                raise NetworkError(f"ComplexBilinear: the {place} input has shape {tuple(x.shape)}; give (..., {size})")
+        if input1.shape[:-1] != input2.shape[:-1]:
+            raise NetworkError(
+                f"ComplexBilinear: inputs of shape {tuple(input1.shape)} and {tuple(input2.shape)} must have the same "
+                "leading axes"
+            )
         bias = None if self.bias is None else as_complex(self.bias)
         return forms.bilinear(input1, input2, as_complex(self.weight), bias)
 

@@ -81,13 +81,15 @@ class _ComplexBatchNorm(nn.Module):
                 f"{type(self).__name__} has {self.num_features} features, and this tensor of shape "
                 f"{tuple(input.shape)} has {input.shape[1]} along axis 1"
             )
+        if not input.numel():
+            return input.clone()
         shape = (1, -1, *[1] * (input.dim() - 2))
         if self.training or self.running_mean is None or self.running_covariance is None:
             mean, covariance = self._moments(input)
         else:
-            mean, covariance = torch.view_as_complex(self.running_mean), self.running_covariance
+            mean, covariance = as_complex(self.running_mean), self.running_covariance
         # a real-linear map of the plane is y = p z + q conj(z)
-        whitening = inverse_root(covariance + self.eps * torch.eye(2, dtype=covariance.dtype, device=covariance.device))
+        whitening = inverse_root(covariance, self.eps)
         gamma = whitening if self.weight is None else product(self.weight, whitening)
         (a, b), (c, d) = (row.unbind(-1) for row in gamma.unbind(-2))
         p, q = 0.5 * torch.complex(a + d, c - b), 0.5 * torch.complex(a - d, c + b)
@@ -99,12 +101,13 @@ class _ComplexBatchNorm(nn.Module):
         """Mean (features,), complex, and covariance (features, 2, 2) of the batch, which are remembered in training."""
         axes = [0, *range(2, input.dim())]
         count = input.numel() // max(input.shape[1], 1)
-        if self.training and count < 2:
+        # a program is exported for batches of any size, of which nothing can be asked
+        if self.training and not torch.compiler.is_exporting() and count == 1:
             raise NetworkError(
                 f"{type(self).__name__} in training needs more than one value for each feature, and the input has "
                 f"shape {tuple(input.shape)}: use a larger batch, or eval()"
             )
-        mean = input.mean(axes)
+        mean = input.sum(axes) / count  # the mean of complex numbers is exported for one size of a batch only
         z = input - mean.reshape(1, -1, *[1] * (input.dim() - 2))
         x, y = z.real, z.imag
         xy = (x * y).mean(axes)
@@ -141,14 +144,17 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)
 
 
-def inverse_root(v: Tensor) -> Tensor:
-    r""":math:`V^{-1/2}` of symmetric positive definite (..., 2, 2).
+def inverse_root(covariance: Tensor, eps: float) -> Tensor:
+    r""":math:`V^{-1/2}` of :math:`V = C + \epsilon I`, for symmetric positive semidefinite C, (..., 2, 2).
 
     :math:`V^{1/2} = (V + sI)/t` with :math:`s = \sqrt{\det V}`, :math:`t = \sqrt{\mathrm{tr} V + 2s}`.
     """
-    a, b, c = v[..., 0, 0], v[..., 0, 1], v[..., 1, 1]
-    s = (a * c - b * b).clamp_min(torch.finfo(v.dtype).tiny).sqrt()
-    t = (a + c + 2.0 * s).sqrt()
+    a, b, c = covariance[..., 0, 0] + eps, covariance[..., 0, 1], covariance[..., 1, 1] + eps
+    # parts that go together: of the smaller eigenvalue, which is at least eps, rounding leaves nothing in a c - b b
+    trace = a + c
+    least = (8.0 * torch.finfo(covariance.dtype).eps * trace).clamp_min(eps)
+    s = torch.maximum(a * c - b * b, least * (trace - least)).sqrt()
+    t = (trace + 2.0 * s).sqrt()
     rows = [torch.stack([c + s, -b], -1), torch.stack([-b, a + s], -1)]
     return torch.stack(rows, -2) / (s * t)[..., None, None]
 
@@ -166,7 +172,7 @@ class ComplexBatchNorm2d(_ComplexBatchNorm):
 
     on the pair of real and imaginary part, with their 2 by 2 covariance V: the output is circular before
     :math:`\Gamma`. ``weight`` is :math:`\Gamma`, (C, 2, 2), at the start the identity over the root of 2; ``bias`` is
-    :math:`\beta`, (C, 2). Evaluation uses ``running_mean`` (C, 2) and ``running_covariance`` (C, 2, 2, unbiased).
+    :math:`\beta`, (C, 2). (The paper's :math:`\Gamma` is symmetric; this one turns the plane as well.) Evaluation uses ``running_mean`` (C, 2) and ``running_covariance`` (C, 2, 2, unbiased).
     The signature is that of ``torch.nn.BatchNorm2d``; ``eps`` is added to the variance of each part.
 
     :param num_features: C.

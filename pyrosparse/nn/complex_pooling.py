@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyrosparse.distributions.complex_kl import squared_modulus
 from pyrosparse.nn.complex_forms import channels_as_parts, parts_as_channels
 from pyrosparse.nn.complex_weight import check_complex
+from pyrosparse.pairs import squared_modulus
 
 __all__ = [
     "ComplexAvgPool1d",

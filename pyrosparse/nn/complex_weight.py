@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyrosparse.errors import NetworkError
 
-__all__ = ["Device", "check_complex", "in_a_complex_precision", "pairs", "reset_uniform"]
+__all__ = ["Device", "check_complex", "in_a_complex_precision", "pairs", "reset_uniform", "with_phase"]
 
 Device = torch.device | str | None
 
@@ -47,6 +47,11 @@ def check_complex(module: nn.Module, x: Tensor, parameter: Tensor | None = None)
         f"{name} has parameters of {parameter.dtype} and takes {wanted}, and this tensor is {x.dtype}: give "
         f"x.to({wanted}), or change the network's precision with double() or float()"
     )
+
+
+def with_phase(z: Tensor) -> Tensor:
+    """Numbers as they are, 0 for those so small (subnormal) that torch's ``sgn`` and gradient of ``abs`` are NaN."""
+    return torch.where(z.detach().abs() >= torch.finfo(z.dtype).tiny, z, 0.0)
 
 
 def in_a_complex_precision(x: Tensor) -> Tensor:

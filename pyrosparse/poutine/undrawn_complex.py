@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pyrosparse.distributions.complex_kl import squared_modulus
 from pyrosparse.nn.complex_forms import FORMS, as_complex
+from pyrosparse.pairs import squared_modulus
 from pyrosparse.poutine.dispatch import getter, layer_arguments
 from pyrosparse.poutine.share import noise_like
 from pyrosparse.poutine.undrawn import (

@@ -7,7 +7,6 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from pyrosparse.distributions.complex_kl import squared_modulus
 from pyrosparse.errors import ConfigError, NetworkError, PruneError
 from pyrosparse.infer.check import check_data
 from pyrosparse.infer.evaluate import Batches
@@ -15,6 +14,7 @@ from pyrosparse.infer.optimizer import adam
 from pyrosparse.infer.train import descend
 from pyrosparse.layers import axes, everything, over_parts, parts_of, sparse_layers
 from pyrosparse.likelihoods import Categorical, Likelihood
+from pyrosparse.pairs import squared_modulus
 from pyrosparse.reconstruction.low_rank import factorise
 from pyrosparse.reconstruction.path import search
 from pyrosparse.reconstruction.report import ReconstructionReport, Row

@@ -125,6 +125,33 @@ def test_dropout(kind: type[psnn.ComplexDropout]) -> None:
     y = x.clone()
     assert kind(1.0, inplace=True)(y) is y and not y.any()
     assert not layer(x[0] * 0).any() and layer.train()(x[0]).shape == x[0].shape
+    if dims:
+        with pytest.raises(NetworkError, match=rf"{dims + 1} or {dims + 2} axes, and this one has shape \(6,\)"):
+            layer(complex_randn(6))
+
+
+@pytest.mark.parametrize("module", [psnn.Cardioid(), psnn.ModReLU(init=0.1), psnn.Modulus()], ids=str)
+def test_numbers_too_small_for_a_phase_count_as_zero(module: nn.Module) -> None:
+    z = torch.tensor([0, 1e-39 + 1e-39j, -1e-42, 1e-45j, 2e-38j, 1e-30 + 1e-30j], dtype=torch.complex64)
+    z.requires_grad_()
+    out = module(z)
+    assert out.isfinite().all() and out.detach()[:4].abs().max() < 1e-38
+    torch.view_as_real(out).sum().backward() if out.is_complex() else out.sum().backward()
+    assert z.grad is not None and z.grad.isfinite().all()
+
+
+def test_shapes_of_thresholds_and_phases_are_compared() -> None:
+    z = complex_randn(2, 1, 3, 3)
+    with pytest.raises(NetworkError, match=r"thresholds for 8 channels.*\(2, 1, 3, 3\)"):
+        psnn.ModReLU(8)(z)
+    assert psnn.ModReLU()(z[0, 0, 0, 0]).shape == ()
+    with pytest.raises(NetworkError, match=r"phases of shape \(5,\).*\(3, 1\)"):
+        psnn.PhaseShift(5)(complex_randn(3, 1))
+    with pytest.raises(NetworkError, match=r"phases of shape \(2, 3\).*\(3,\)"):
+        psnn.PhaseShift((2, 3))(complex_randn(3))
+    for module in (psnn.ModReLU(dtype=torch.float64), psnn.PhaseShift(3, dtype=torch.float64)):
+        with pytest.raises(NetworkError, match="takes torch.complex128, and this tensor is torch.complex64"):
+            module(z)
 
 
 def test_to_complex() -> None:
@@ -181,7 +208,8 @@ def test_features_of_bfloat16_are_complex64() -> None:
 
 REAL_INPUTS = [
     psnn.CReLU(), psnn.ZReLU(), psnn.ImaginaryPart(), psnn.ToReal(), psnn.ComplexAvgPool1d(2),
-    psnn.ComplexAvgPool2d(2), psnn.ComplexAvgPool3d(2), psnn.ModulusMaxPool2d(2),
+    psnn.ComplexAvgPool2d(2), psnn.ComplexAvgPool3d(2), psnn.ModulusMaxPool2d(2), psnn.Cardioid(), psnn.ModReLU(),
+    psnn.RealPart(), psnn.Modulus(), psnn.PhaseShift(4), psnn.ComplexDropout(), psnn.ComplexDropout2d(),
 ]  # fmt: skip
 
 
@@ -199,6 +227,9 @@ def test_fourier_features() -> None:
     np.testing.assert_allclose(plain.numpy(), np.fft.fft2(x.numpy()), atol=1e-4)
     with pytest.raises(NetworkError, match="norm='unit'"):
         psnn.FourierFeatures2d(norm="unit")
+    assert psnn.FourierFeatures2d()(x[:0]).shape == (0, 3, 4, 5) and psnn.FourierFeatures2d()(x[:0]).is_complex()
+    with pytest.raises(DataError, match=r"\(5,\) has no two axes"):
+        psnn.FourierFeatures2d()(x[0, 0, 0])
 
 
 def test_short_time_fourier() -> None:
@@ -223,6 +254,13 @@ def test_short_time_fourier() -> None:
         psnn.ShortTimeFourier(16, 0)
     with pytest.raises(NetworkError, match="win_length=20"):
         psnn.ShortTimeFourier(16, win_length=20)
+    with pytest.raises(NetworkError, match="pad_mode='mirror'; choose one of 'reflect'"):
+        psnn.ShortTimeFourier(16, pad_mode="mirror")
+    with pytest.raises(DataError, match=r"\(2, 3, 8\); signals .* at least 9 numbers"):
+        layer(x[..., :8])
+    with pytest.raises(DataError, match=r"\(0, 64\); .* there must be one"):
+        layer(x[0, :0])
+    assert psnn.ShortTimeFourier(16, dtype=torch.float64).window.dtype == torch.float64
     with pytest.raises(NetworkError, match=r"shape \(3,\)"):
         psnn.ShortTimeFourier(16, window=torch.ones(3))
 

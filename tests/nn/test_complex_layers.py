@@ -253,6 +253,27 @@ def test_bilinear_layers_refuse_a_mixture() -> None:
         psnn.ComplexBilinear(3, 3, 2)(z, z.to(torch.complex128))
 
 
+def test_bilinear_layers_name_the_input_that_does_not_fit() -> None:
+    layer = psnn.ComplexBilinear(6, 4, 2)
+    x4, x6 = torch.randn(2, 4, dtype=torch.complex64), torch.randn(2, 6, dtype=torch.complex64)
+    assert layer(x6, x4).shape == (2, 2)
+    with pytest.raises(NetworkError, match=r"the first input has shape \(2, 4\); give \(..., 6\)"):
+        layer(x4, x6)
+    with pytest.raises(NetworkError, match=r"the second input has shape \(2, 6\); give \(..., 4\)"):
+        layer(x6, x6)
+    with pytest.raises(NetworkError, match=r"\(2, 6\) and \(1, 4\) must have the same leading axes"):
+        layer(x6, x4[:1])
+
+
+@pytest.mark.parametrize("sizes", [(3, 4, 20), (20, 3, 2), (3, 20, 2)], ids=["outer", "first", "second"])
+def test_every_order_of_a_bilinear_product(sizes: tuple[int, int, int]) -> None:
+    in1, in2, out = sizes
+    layer = psnn.ComplexBilinear(in1, in2, out, dtype=torch.complex128)
+    x1, x2 = (torch.randn(2, 5, n, dtype=torch.complex128) for n in (in1, in2))
+    weight, bias = (torch.view_as_complex(p.detach()) for p in (layer.weight, layer.bias))
+    torch.testing.assert_close(layer(x1, x2), torch.einsum("...i,oij,...j->...o", x1, weight, x2) + bias)
+
+
 def test_printing_names_what_torch_names() -> None:
     assert repr(psnn.ComplexLinear(3, 2)) == "ComplexLinear(in_features=3, out_features=2, bias=True)"
     conv = psnn.ComplexConv2d(2, 4, 3, stride=2, padding=1, groups=2, bias=False)

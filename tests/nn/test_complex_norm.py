@@ -111,6 +111,31 @@ def test_a_constant_batch_is_finite() -> None:
     assert out.abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e3, 1e5])
+@pytest.mark.parametrize("slope", [0.0, 1.0])
+def test_parts_that_go_together_are_whitened_at_every_scale(slope: float, scale: float) -> None:
+    """A real signal times a constant phase: of the smaller eigenvalue single precision keeps nothing."""
+    a = scale * torch.randn(256, 1)
+    x, weights = torch.complex(a, slope * a), torch.linspace(0, 1, 256)[:, None]
+    outputs, gradients = [], []
+    for dtype in (torch.complex64, torch.complex128):
+        given = x.to(dtype).requires_grad_()
+        out = psnn.ComplexBatchNorm1d(1, dtype=dtype)(given)
+        (gradient,) = torch.autograd.grad((weights * out.abs().square()).sum(), given)
+        outputs.append(out.detach().to(torch.complex128))
+        gradients.append(gradient.to(torch.complex128))
+    torch.testing.assert_close(*outputs, atol=5e-3, rtol=5e-3)
+    difference = (gradients[0] - gradients[1]).abs().max()
+    assert difference < 0.02 * gradients[1].abs().max()
+
+
+def test_an_empty_batch_passes_and_is_not_remembered() -> None:
+    layer = psnn.ComplexBatchNorm2d(3)
+    before = {k: v.clone() for k, v in layer.state_dict().items()}
+    assert layer(torch.empty(0, 3, 4, 4, dtype=torch.complex64)).shape == (0, 3, 4, 4)
+    assert all(torch.equal(v, before[k]) for k, v in layer.state_dict().items())
+
+
 def test_bad_batches_are_refused() -> None:
     layer = psnn.ComplexBatchNorm1d(3)
     with pytest.raises(NetworkError, match=r"more than one value.*\(1, 3\).*eval"):
@@ -136,9 +161,10 @@ def test_the_number_of_features_is_named() -> None:
 def test_inverse_root() -> None:
     a = torch.randn(20, 2, 2, dtype=torch.float64)
     v = (a @ a.mT + 0.01 * torch.eye(2)).requires_grad_()
-    root = inverse_root(v)
-    torch.testing.assert_close(root @ v @ root, torch.eye(2, dtype=torch.float64).expand(20, 2, 2))
-    assert torch.autograd.gradcheck(lambda m: inverse_root(m @ m.mT + torch.eye(2)), (a.requires_grad_(),))
+    root = inverse_root(v, 0.1)
+    shifted = v + 0.1 * torch.eye(2)
+    torch.testing.assert_close(root @ shifted @ root, torch.eye(2, dtype=torch.float64).expand(20, 2, 2))
+    assert torch.autograd.gradcheck(lambda m: inverse_root(m @ m.mT, 1.0), (a.requires_grad_(),))
 
 
 def test_printing() -> None:
