@@ -8,17 +8,18 @@ from typing import Any
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import constraints, register_kl
 
 from pyrosparse.distributions.complex_relation import unit_disc
 from pyrosparse.distributions.kl import EPSILON
+from pyrosparse.distributions.log_variance import LogVariance
 from pyrosparse.errors import PriorError
 from pyrosparse.pairs import squared_modulus
 
 __all__ = ["ComplexNormal"]
 
 
-class ComplexNormal(TorchDistribution):
+class ComplexNormal(LogVariance, TorchDistribution):
     r"""Posterior :math:`w \sim CN(\mu, \sigma^2, \sigma^2\xi)` of a complex weight, over real pairs (..., 2).
 
     .. math:: (\mathrm{Re}\,w, \mathrm{Im}\,w) \sim N\left((\mathrm{Re}\,\mu, \mathrm{Im}\,\mu),\
@@ -71,7 +72,6 @@ class ComplexNormal(TorchDistribution):
         self.loc, self.log_var = _expand(loc, (*shape, 2)), _expand(log_var, shape)
         self.relation = None if relation is None else _expand(relation, (*shape, 2))
         self.keep = None if keep is None else _expand(keep, shape)
-        self._sigma2: tuple[Tensor, int] | None = None
         super().__init__(shape, torch.Size([2]), validate_args=validate_args)
 
     @property
@@ -92,22 +92,9 @@ class ComplexNormal(TorchDistribution):
         new.loc, new.log_var = self.loc.expand(*shape, 2), self.log_var.expand(shape)
         new.relation = None if self.relation is None else self.relation.expand(*shape, 2)
         new.keep = None if self.keep is None else self.keep.expand(shape)
-        new._sigma2 = None
         super(ComplexNormal, new).__init__(shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
-
-    @property
-    def sigma2(self) -> Tensor:
-        """``exp(log_var)`` whether kept or not, computed once for as long as ``log_var`` is not altered."""
-        version = self.log_var._version
-        if self._sigma2 is not None and self._sigma2[1] == version:
-            value = self._sigma2[0]
-            if value.requires_grad or not (torch.is_grad_enabled() and self.log_var.requires_grad):
-                return value
-        value = self.log_var.exp()
-        self._sigma2 = (value, version)
-        return value
 
     @property
     def log_alpha(self) -> Tensor:
@@ -175,10 +162,14 @@ class ComplexNormal(TorchDistribution):
 
     @property
     def rest(self) -> Tensor:
-        """``1 - |xi|^2``, kept off 0 so that the density is finite on the rim; of a posterior with a relation."""
+        """``1 - |xi|^2``, kept off 0 so that the density is finite on the rim; of a posterior with a relation.
+
+        The gradient is that without the limit: it leads back from the rim.
+        """
         if self.relation is None:
             return torch.ones_like(self.log_var)
-        return (1.0 - squared_modulus(self.relation)).clamp_min(torch.finfo(self.loc.dtype).eps)
+        rest = 1.0 - squared_modulus(self.relation)
+        return rest + (torch.finfo(rest.dtype).eps - rest.detach()).clamp_min(0.0)
 
     def kept(self, x: Tensor) -> Tensor:
         """Put 0 where not kept; ``x`` of the batch shape."""
@@ -186,6 +177,26 @@ class ComplexNormal(TorchDistribution):
 
     def _kept_pairs(self, x: Tensor) -> Tensor:
         return x if self.keep is None else torch.where(self.keep.unsqueeze(-1), x, 0.0)
+
+
+@register_kl(ComplexNormal, ComplexNormal)
+def _complex_normal(q: ComplexNormal, p: ComplexNormal) -> Tensor:
+    r"""KL of two Gaussians of the plane, 0 where q is not kept.
+
+    .. math:: \log\frac{\sigma_p^2}{\sigma_q^2} + \tfrac12\log\frac{1-|\xi_p|^2}{1-|\xi_q|^2}
+        + \frac{\sigma_q^2(1 - \mathrm{Re}\,\bar\xi_p\xi_q) + |d|^2 - \mathrm{Re}\,\bar\xi_p d^2}
+        {\sigma_p^2 (1-|\xi_p|^2)} - 1, \qquad d = \mu_q - \mu_p
+    """
+    offset, along = q.loc - p.loc, q.sigma2
+    distance = squared_modulus(offset)
+    if p.relation is not None:
+        distance = distance - squared_projection(p.relation, offset)
+        if q.relation is not None:
+            along = along * (1.0 - (p.relation * q.relation).sum(-1))
+    value = p.log_var - q.log_var + (along + distance) * torch.exp(-p.log_var) / p.rest - 1.0
+    if p.relation is not None or q.relation is not None:
+        value = value + 0.5 * (p.rest.log() - q.rest.log())
+    return q.kept(value)
 
 
 def squared_projection(relation: Tensor, pair: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ smooth everywhere, the identity near 0, and never on the rim.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.distributions import constraints
@@ -31,9 +33,30 @@ class _UnitDisc(constraints.Constraint):
 unit_disc = _UnitDisc()
 
 
+class _Bounded(torch.autograd.Function):
+    """``a r`` with ``r = (1 + |a|^2)^(-1/2)``.
+
+    Its derivative ``r (1 - r^2 a a^T)`` is taken as ``r^3 (1 + b b^T)`` with b = ia, a sum without a difference of
+    numbers that are nearly the same where a is large.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor) -> Tensor:
+        ctx.save_for_backward(a)
+        return a * torch.rsqrt(1.0 + squared_modulus(a)).unsqueeze(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        (a,) = ctx.saved_tensors
+        (g,) = grad_outputs
+        r = torch.rsqrt(1.0 + squared_modulus(a)).unsqueeze(-1)
+        across = torch.stack([-a[..., 1], a[..., 0]], -1) * r
+        return r * (r * r * g + across * (across * g).sum(-1, keepdim=True))
+
+
 def bounded_relation(unbounded: Tensor) -> Tensor:
     """Map any pair to a relation of modulus below 1: ``a / sqrt(1 + |a|^2)``; shape (..., 2)."""
-    return unbounded * torch.rsqrt(1.0 + squared_modulus(unbounded)).unsqueeze(-1)
+    return _Bounded.apply(unbounded)
 
 
 def unbounded_relation(relation: Tensor) -> Tensor:

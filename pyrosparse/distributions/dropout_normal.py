@@ -12,11 +12,12 @@ from torch.distributions import Normal, constraints, register_kl
 from torch.distributions.utils import broadcast_all
 
 from pyrosparse.distributions.kl import EPSILON, common_shape, gaussian_kl
+from pyrosparse.distributions.log_variance import LogVariance
 
 __all__ = ["DropoutNormal"]
 
 
-class DropoutNormal(TorchDistribution):
+class DropoutNormal(LogVariance, TorchDistribution):
     r"""Posterior :math:`w \sim N(\mu, \sigma^2)`, parametrised by :math:`\mu` and :math:`\log \sigma^2`.
 
     Its dropout rate is alpha = sigma^2 / mu^2 (Molchanov, Ashukha & Vetrov, 2017). Where ``keep`` is False
@@ -52,7 +53,6 @@ class DropoutNormal(TorchDistribution):
                 raise ValueError(f"DropoutNormal: keep is {keep.dtype}, not torch.bool; pass keep.bool()")
             keep = keep if keep.shape == self.loc.shape else keep.expand(self.loc.shape)
         self.keep = keep
-        self._sigma2: tuple[Tensor, int] | None = None
         super().__init__(self.loc.shape, validate_args=validate_args)
 
     def __repr__(self) -> str:
@@ -65,22 +65,9 @@ class DropoutNormal(TorchDistribution):
         shape = torch.broadcast_shapes(self.batch_shape, torch.Size(batch_shape))
         new.loc, new.log_var = self.loc.expand(shape), self.log_var.expand(shape)
         new.keep = None if self.keep is None else self.keep.expand(shape)
-        new._sigma2 = None
         super(DropoutNormal, new).__init__(shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
-
-    @property
-    def sigma2(self) -> Tensor:
-        """``exp(log_var)`` whether kept or not, computed once for as long as ``log_var`` is not altered."""
-        version = self.log_var._version
-        if self._sigma2 is not None and self._sigma2[1] == version:
-            value = self._sigma2[0]
-            if value.requires_grad or not (torch.is_grad_enabled() and self.log_var.requires_grad):
-                return value
-        value = self.log_var.exp()
-        self._sigma2 = (value, version)
-        return value
 
     @property
     def log_alpha(self) -> Tensor:

@@ -53,7 +53,8 @@ class ModReLU(nn.Module):
 
     Numbers of modulus below ``-b`` vanish; the phase stays.
 
-    :param num_parameters: 1, or the number of channels (axis 1 of the input, or its only one), as for ``torch.nn.PReLU``.
+    :param num_parameters: 1, or the number of channels (axis 1 of the input, or its only one), as in
+        ``torch.nn.PReLU``.
     :param init: initial b; at 0 the activation does nothing.
     :param device: of b.
     :param dtype: of b, real or complex.

@@ -172,8 +172,9 @@ class ComplexBatchNorm2d(_ComplexBatchNorm):
 
     on the pair of real and imaginary part, with their 2 by 2 covariance V: the output is circular before
     :math:`\Gamma`. ``weight`` is :math:`\Gamma`, (C, 2, 2), at the start the identity over the root of 2; ``bias`` is
-    :math:`\beta`, (C, 2). (The paper's :math:`\Gamma` is symmetric; this one turns the plane as well.) Evaluation uses ``running_mean`` (C, 2) and ``running_covariance`` (C, 2, 2, unbiased).
-    The signature is that of ``torch.nn.BatchNorm2d``; ``eps`` is added to the variance of each part.
+    :math:`\beta`, (C, 2). The paper's :math:`\Gamma` is symmetric; this one may turn the plane as well. Evaluation
+    uses ``running_mean`` (C, 2) and ``running_covariance`` (C, 2, 2, unbiased). The signature is that of
+    ``torch.nn.BatchNorm2d``; ``eps`` is added to the variance of each part.
 
     :param num_features: C.
     :param eps: added to the diagonal of V.

@@ -19,7 +19,6 @@ __all__ = [
     "LAYERS",
     "PRODUCTS",
     "TRANSPOSES",
-    "VARIANCE_FLOOR",
     "Handler",
     "Undrawn",
     "add_noise",
@@ -31,19 +30,20 @@ __all__ = [
 Handler = Callable[[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]], Any]
 """Answers ``func(*args, **kwargs)`` without a draw, or gives ``NotImplemented``."""
 
-# keeps the gradient of the square root finite where a variance is 0
-VARIANCE_FLOOR = 1e-8
-
 
 class _Noise(torch.autograd.Function):
-    """``mean + sqrt(variance + floor) · ε`` with one saved tensor instead of autograd's four."""
+    """``mean + sqrt(variance) · ε`` with one saved tensor instead of autograd's four.
+
+    Where the variance is 0, by rounding also below, there is no noise and no gradient: what the variance depends on is
+    0 there as well.
+    """
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, variance: Tensor) -> Tensor:
-        std = variance.add(VARIANCE_FLOOR).sqrt_()
+        std = variance.clamp_min(0.0).sqrt_()
         noise = noise_like(mean)
         out = torch.addcmul(mean, std, noise)
-        ctx.save_for_backward(noise.div_(std).mul_(0.5))
+        ctx.save_for_backward(noise.div_(std).mul_(0.5).nan_to_num_(0.0, 0.0, 0.0))
         return out
 
     @staticmethod
@@ -55,7 +55,7 @@ class _Noise(torch.autograd.Function):
 
 
 def add_noise(mean: Tensor, variance: Tensor) -> Tensor:
-    """Draw from N(mean, variance), with a floor of 1e-8 under the variance; in float32 under autocast."""
+    """Draw from N(mean, variance); in float32 under autocast."""
     return _Noise.apply(widened(mean), widened(variance))
 
 

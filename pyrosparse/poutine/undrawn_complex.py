@@ -18,7 +18,6 @@ from pyrosparse.poutine.undrawn import (
     LAYERS,
     PRODUCTS,
     TRANSPOSES,
-    VARIANCE_FLOOR,
     Undrawn,
     requires_grad,
     transpose,
@@ -29,14 +28,17 @@ __all__ = ["UndrawnComplex", "UndrawnPairs"]
 
 
 class _CircularNoise(torch.autograd.Function):
-    """``mean + sqrt(variance + floor) · ε`` with ε ~ CN(0, 1), that is (ε₁ + iε₂)/√2, drawn in one call."""
+    """``mean + sqrt(variance) · ε`` with ε ~ CN(0, 1), that is (ε₁ + iε₂)/√2, drawn in one call.
+
+    Where the variance is 0 there is no noise and no gradient.
+    """
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, variance: Tensor) -> Tensor:
-        std = variance.add(VARIANCE_FLOOR).sqrt_()
+        std = variance.clamp_min(0.0).sqrt_()
         noise = noise_like(mean)
         out = torch.mul(noise, std).add_(mean)
-        ctx.save_for_backward(noise.mul_(std.mul_(2.0).reciprocal_()))
+        ctx.save_for_backward(noise.mul_(std.mul_(2.0).reciprocal_().nan_to_num_(0.0, 0.0)))
         return out
 
     @staticmethod
@@ -64,20 +66,22 @@ class _SquaredModulus(torch.autograd.Function):
 
 
 def _noisy(mean: Tensor, variance: Tensor, relation: Tensor | None) -> Tensor:
-    r"""Draw from :math:`CN(m, V, R)` with the symmetric square root of its covariance.
+    r"""Draw from :math:`CN(m, V, V\xi)` with the symmetric square root of its covariance.
 
-    :math:`m + p\varepsilon + q\bar\varepsilon`, :math:`p^2 = (V + \sqrt{V^2 - |R|^2})/2`, :math:`q = R/2p`: unlike
-    Cholesky's factor it has no direction of its own, and is smooth where the real part has no variance.
+    :math:`m + \sqrt V (p\varepsilon + q\bar\varepsilon)`, :math:`p^2 = (1 + \sqrt{1 - |\xi|^2})/2`,
+    :math:`q = \xi/2p`: unlike Cholesky's factor it has no direction of its own, and is smooth where the real part has
+    no variance.
     """
     variance = widened(variance)
     if relation is None:
         return _CircularNoise.apply(mean, variance)
-    variance = variance + VARIANCE_FLOOR
-    floor = torch.finfo(variance.dtype).eps * variance.square()
-    volume = torch.maximum(variance.square() - _SquaredModulus.apply(relation), floor).sqrt()
-    p = (0.5 * (variance + volume)).sqrt()
+    seen = variance > torch.finfo(variance.dtype).tiny
+    whole = torch.where(seen, variance, 1.0)
+    xi = relation / whole
+    rest = (1.0 - _SquaredModulus.apply(xi)).clamp_min(torch.finfo(variance.dtype).eps)
+    p = (0.5 + 0.5 * rest.sqrt()).sqrt()
     noise = noise_like(mean)
-    return mean + p * noise + relation / (2.0 * p) * noise.conj()
+    return mean + torch.where(seen, whole.sqrt(), 0.0) * (p * noise + xi / (2.0 * p) * noise.conj())
 
 
 class UndrawnComplex(Undrawn):
@@ -86,7 +90,8 @@ class UndrawnComplex(Undrawn):
     The output of :math:`y = w \star x + b` has mean :math:`\mu \star x + b`, total variance
     :math:`\sigma^2 \star |x|^2` and relation :math:`\sigma^2\xi \star x^2` (Nazarov & Burnaev, "Bayesian sparsification
     methods for deep complex-valued networks", 2020). The operations that know this are those of
-    :class:`~pyrosparse.poutine.undrawn.Undrawn` and ``F.bilinear``; everything else gets one real draw.
+    :class:`~pyrosparse.poutine.undrawn.Undrawn` and ``F.bilinear``; conjugates stay undrawn as transposes do;
+    everything else gets one real draw.
 
     :param mean: :math:`\mu`, complex.
     :param variance: :math:`\sigma^2`, real, the shape of ``mean``.
@@ -169,6 +174,13 @@ def _contiguous(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapp
     return NotImplemented if args[0].drawn or kwargs or len(args) > 1 else args[0]
 
 
+# of a conjugate weight, mean and relation are conjugate, and the variance is the same
+CONJUGATES = (
+    torch.conj, Tensor.conj, torch.conj_physical, Tensor.conj_physical, torch.resolve_conj, Tensor.resolve_conj,
+    torch.adjoint, Tensor.adjoint, getter("H"), getter("mH"),
+)  # fmt: skip
+
+
 def _moments(weight: Any) -> tuple[Tensor | None, ...]:
     """Mean, variance and relation of a weight or bias that is undrawn, a tensor, or absent; None for what is not."""
     if isinstance(weight, UndrawnComplex):
@@ -233,7 +245,7 @@ UndrawnComplex._handlers = {
     **dict.fromkeys((*LAYERS, F.bilinear), _layer),
     **dict.fromkeys(PRODUCTS, _matmul),
     Tensor.__rmatmul__: _reflected_matmul,
-    **dict.fromkeys(TRANSPOSES, transpose),
+    **dict.fromkeys((*TRANSPOSES, *CONJUGATES), transpose),
 }
 UndrawnPairs._handlers = {
     getter("requires_grad"): requires_grad,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Callable
 
 import numpy as np
 import pyro
@@ -10,9 +12,19 @@ import pytest
 import scipy.stats as st
 import torch
 from pyro.distributions import Independent
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch.distributions import kl_divergence
 from torch.testing import assert_close
 
-from pyrosparse.distributions import ComplexARD, ComplexLogUniform, ComplexNormal, bounded_relation, unbounded_relation
+from pyrosparse.distributions import (
+    ARDNormal,
+    ComplexARD,
+    ComplexLogUniform,
+    ComplexNormal,
+    DropoutNormal,
+    bounded_relation,
+    unbounded_relation,
+)
 from pyrosparse.errors import PriorError
 
 from .cases import CIRCULAR, COMPLEX_CASES, TILTED, Case, tensor
@@ -190,7 +202,7 @@ def test_bad_parameters_are_refused() -> None:
 def test_variance_is_computed_once_and_stays_connected() -> None:
     log_var = torch.full((3,), -2.0, requires_grad=True)
     q = ComplexNormal(torch.ones(3, 2), log_var)
-    assert q.total_variance is q.total_variance
+    assert q.total_variance.data_ptr() == q.total_variance.data_ptr()
     with torch.no_grad():
         assert not ComplexNormal(torch.ones(3, 2), log_var).sigma2.requires_grad
     q.total_variance.sum().backward()
@@ -198,6 +210,25 @@ def test_variance_is_computed_once_and_stays_connected() -> None:
     with torch.no_grad():
         log_var.add_(1.0)
     assert_close(q.total_variance, torch.full((3,), -1.0).exp())
+
+
+@pytest.mark.parametrize("family", [ComplexNormal, DropoutNormal])
+def test_every_use_of_the_variance_has_a_graph_of_its_own(family: Callable[..., TorchDistribution]) -> None:
+    shape = (3, 2) if family is ComplexNormal else (3,)
+    log_var = torch.full((3,), -2.0, requires_grad=True)
+    q = family(torch.ones(shape), log_var)
+    for _ in range(2):
+        kl_divergence(q, ComplexARD(1.0) if family is ComplexNormal else ARDNormal(1.0)).sum().backward()
+        q.variance.sum().backward()
+    of_kl = math.exp(-2) - 1 if family is ComplexNormal else 0.5 * (math.exp(-2) - 1)
+    assert_close(log_var.grad, torch.full((3,), 2 * (math.exp(-2) + of_kl)))
+    leaf = family(torch.ones(shape), log_var)
+    assert leaf.variance.requires_grad and torch.equal(copy.deepcopy(leaf).variance, leaf.variance)
+    (second,) = torch.autograd.grad(q.variance.sum(), log_var, create_graph=True)
+    assert_close(torch.autograd.grad(second.sum(), log_var)[0], torch.full((3,), -2.0).exp())
+    with torch.inference_mode():
+        lazily = family(torch.ones(shape), torch.zeros(3) - 2.0)
+        assert_close(lazily.variance, q.variance.detach())
 
 
 def test_no_gradient_reaches_a_cut_weight() -> None:
