@@ -44,7 +44,7 @@ def _curve(study: Study, prefix: str) -> list[str]:
     axes = figure.add_subplot()
     rows = [name for name in study.rows if name.startswith(f"{prefix}-")]
     drawn = False
-    for colour, row in zip(COLOURS, rows, strict=True):
+    for colour, row in zip(COLOURS, rows, strict=False):
         label: str | None = row
         for path in sorted(RESULTS.glob(f"{study.name}-{row}-seed*.json")):
             seed = json.loads(path.read_text())

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json as json_format
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pyrosparse.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["export", "info", "unpack"]
 
@@ -54,6 +58,10 @@ def export(
         str | None,
         typer.Option(help="Shape of one example, such as 1,28,28; from the first layer when left out."),
     ] = None,
+    complex_numbers: Annotated[
+        bool | None,
+        typer.Option("--complex/--real", help="What examples are made of, where the network takes either."),
+    ] = None,
 ) -> None:
     """Write the network of a file as ONNX or .pt2.
 
@@ -69,11 +77,13 @@ def export(
 
     network = ps.load(_existing(file))
     size = wanted or _first_shape(network)
-    kind = torch.complex64 if _takes_complex(network) else torch.float32
     try:
-        example = torch.zeros(1, *size, dtype=kind)
+        example = torch.zeros(1, *size)
     except (RuntimeError, TypeError) as error:  # torch has either
         raise ConfigError(f"--shape {shape}: an example of this size does not fit into memory") from error
+    if complex_numbers is None:
+        complex_numbers = _takes_complex(network, example)
+    example = example.to(torch.complex64) if complex_numbers else example
     (ps.export_onnx if out.suffix == ".onnx" else ps.export_torch)(network, out, example)
     typer.echo(f"{out}: {out.stat().st_size} bytes")
 
@@ -117,14 +127,26 @@ def _first_shape(network: object) -> tuple[int, ...]:
     raise ConfigError("the first layer does not tell the shape of an example: give it with --shape, such as 1,28,28")
 
 
-def _takes_complex(network: object) -> bool:
-    """Whether the first layer of a network takes complex tensors."""
-    from torch import nn
+def _takes_complex(network: nn.Module, example: Tensor) -> bool:
+    """Whether a network takes complex examples; of one that takes either it is said that real ones are taken."""
+    import torch
 
-    from pyrosparse.layers import COMPLEX_LAYERS
-    from pyrosparse.nn import ComplexBatchNorm1d, ComplexBatchNorm2d, ComplexBatchNorm3d, ToReal
+    from pyrosparse.errors import PyrosparseWarning
 
-    assert isinstance(network, nn.Module)
-    leaves = (m for m in network.modules() if not list(m.children()) and not isinstance(m, nn.Flatten))
-    first = next(leaves, None)
-    return isinstance(first, (*COMPLEX_LAYERS, ComplexBatchNorm1d, ComplexBatchNorm2d, ComplexBatchNorm3d, ToReal))
+    taken: list[torch.dtype] = []
+    network.eval()
+    for kind in (torch.float32, torch.complex64):
+        try:
+            with torch.no_grad():
+                network(example.to(kind))
+            taken.append(kind)
+        except Exception:  # noqa: BLE001, S112 - whatever a network says of what it does not take; the export says it
+            continue
+    if len(taken) == 2:  # noqa: PLR2004 - both
+        warnings.warn(
+            "the network takes real and complex examples alike, and is written for real ones: for the other give "
+            "--complex, and --real to read this no more",
+            PyrosparseWarning,
+            stacklevel=2,
+        )
+    return taken == [torch.complex64]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import os
@@ -61,7 +62,8 @@ def export_onnx(
         given = torch.view_as_real(example.resolve_conj()) if example.is_complex() else example
     buffer = io.BytesIO()
     try:
-        with warnings.catch_warnings():
+        # an exporter that fails prints its whole graph
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             # The TorchScript exporter is deprecated in favour of one that takes 15 s to start.
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -76,10 +78,28 @@ def export_onnx(
             )
     except Exception as error:  # exporters raise whatever the operation at hand raises
         raise ExportError(f"{path}: the network has no ONNX form: {error}") from error
-    data = buffer.getvalue()
+    data = _shared(buffer.getvalue())
     difference = _difference(module, data, example, path) if check else None
     write(path, data)
     return Exported(path, len(data), difference)
+
+
+def _shared(data: bytes) -> bytes:
+    """Let constants that are the same be stored once: each half of a complex weight stands in two products."""
+    import onnx
+
+    model = onnx.load_from_string(data)
+    first: dict[tuple[object, ...], str] = {}
+    instead: dict[str, str] = {}
+    for constant in list(model.graph.initializer):
+        content = onnx.numpy_helper.to_array(constant)
+        name = first.setdefault((content.dtype, content.shape, content.tobytes()), constant.name)
+        if name != constant.name:
+            instead[constant.name] = name
+            model.graph.initializer.remove(constant)
+    for node in model.graph.node:
+        node.input[:] = [instead.get(name, name) for name in node.input]
+    return bytes(model.SerializeToString())
 
 
 def _difference(network: nn.Module, data: bytes, example: Tensor, path: Path) -> float | None:

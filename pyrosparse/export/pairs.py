@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -18,6 +19,7 @@ import pyrosparse.nn as psnn
 from pyrosparse.errors import ExportError
 from pyrosparse.export.pair import ATTRIBUTES, FUNCTIONS, METHODS, Pair
 from pyrosparse.nn.complex_norm import inverse_root
+from pyrosparse.pairs import numbers_of
 from pyrosparse.pruning.tracing import follow
 
 __all__ = ["RealPairs", "is_complex_network"]
@@ -96,7 +98,7 @@ class _Run(fx.Interpreter):
 
 
 def _product(module: Any, z: Pair, operation: Callable[[Tensor, Tensor, Tensor | None], Tensor]) -> Pair:
-    """Four real products: ``(a + ib)(x + iy)``; ONNX Runtime shares the two halves of the weight."""
+    """Four real products: ``(a + ib)(x + iy)``."""
     a, b = module.weight[..., 0], module.weight[..., 1]
     re, im = (None, None) if module.bias is None else (module.bias[..., 0], module.bias[..., 1])
     return Pair(
@@ -108,7 +110,12 @@ def _product(module: Any, z: Pair, operation: Callable[[Tensor, Tensor, Tensor |
 def _linear(module: psnn.ComplexLinear, z: Pair) -> Pair:
     if isinstance(module, psnn.Selecting):
         z = z.each(lambda x: x.index_select(-1, module.index))
-    return _product(module, z, F.linear)
+    return _product(module, z, _affine)
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    # without a bias it would become another operator, for which the weight is stored once more, transposed
+    return F.linear(x, weight, torch.zeros(len(weight), dtype=x.dtype) if bias is None else bias)
 
 
 def _bilinear(module: psnn.ComplexBilinear, first: Pair, second: Pair) -> Pair:
@@ -118,7 +125,7 @@ def _bilinear(module: psnn.ComplexBilinear, first: Pair, second: Pair) -> Pair:
     products = Pair(
         outer(first.re, second.re) - outer(first.im, second.im), outer(first.re, second.im) + outer(first.im, second.re)
     )
-    return _product(module, products, lambda x, w, b: F.linear(x, w.flatten(1), b))
+    return _product(module, products, lambda x, w, b: _affine(x, w.flatten(1), b))
 
 
 def _convolution(spatial: int) -> Form:
@@ -196,7 +203,7 @@ def _cast(module: psnn.ToComplex, x: Tensor | Pair) -> Pair:
     if isinstance(x, Pair):
         return x
     if module.layout is psnn.ComplexLayout.REAL:
-        return Pair(x, torch.zeros_like(x))
+        return Pair(x, _paired(x)[..., 1])
     if module.layout is psnn.ComplexLayout.CONCATENATED:
         return Pair(*x.chunk(2, module.dim))
     dim = module.dim % x.dim()
@@ -209,41 +216,53 @@ def _phase(module: psnn.PhaseShift, z: Pair) -> Pair:
     return Pair(c * z.re - s * z.im, s * z.re + c * z.im)
 
 
-def _waves(n: int, frequencies: int, like: Tensor) -> Pair:
-    """``exp(-2πi jk/n)``, shape ``(frequencies, n)``."""
-    angle = torch.arange(frequencies)[:, None] * torch.arange(n)[None] % n * (2.0 * math.pi / n)
-    return Pair(angle.cos().to(like), -angle.sin().to(like))
+def _paired(x: Tensor) -> Tensor:
+    """``(x, 0)``; zeros of a shape would be those of the example, for one size of a batch."""
+    return F.pad(x.unsqueeze(-1), (0, 1))
+
+
+class _Transform(torch.autograd.Function):
+    """Discrete Fourier transform of pairs (..., 2) along one axis; in a file, ONNX's own operator."""
+
+    @staticmethod
+    def forward(ctx: Any, pairs: Tensor, axis: int) -> Tensor:
+        return torch.view_as_real(torch.fft.fft(numbers_of(pairs), dim=axis))
+
+    @staticmethod
+    def symbolic(g: Any, pairs: Any, axis: int) -> Any:
+        return g.op("DFT", pairs, axis_i=axis).setType(pairs.type())
 
 
 def _fourier(module: psnn.FourierFeatures2d, x: Tensor | Pair) -> Pair:
-    """Products with the matrices of the transform: first along the last axis, then along the one before."""
-    z = x if isinstance(x, Pair) else Pair(x, torch.zeros_like(x))
-    for axis in (-1, -2):
-        n = int(z.re.shape[axis])
-        scale = {"ortho": n**-0.5, "forward": 1.0 / n, "backward": 1.0}[module.norm]
-        waves = _waves(n, n, z.re).each(lambda w: scale * w)  # noqa: B023 - used at once
-        if module.shift:
-            waves = waves.each(lambda w: torch.fft.fftshift(w, 0))
-        z = z.each(lambda part: part.transpose(-1, axis))  # noqa: B023
-        z = Pair(z.re @ waves.re.T - z.im @ waves.im.T, z.re @ waves.im.T + z.im @ waves.re.T)
-        z = z.each(lambda part: part.transpose(-1, axis))  # noqa: B023
-    return z
+    pairs, scale = torch.stack(list(x), -1) if isinstance(x, Pair) else _paired(x), 1.0
+    for axis in (pairs.dim() - 2, pairs.dim() - 3):
+        n = int(pairs.shape[axis])
+        scale *= {"ortho": n**-0.5, "forward": 1.0 / n, "backward": 1.0}[module.norm]
+        if n > 1:
+            pairs = _Transform.apply(pairs, axis)
+            pairs = torch.roll(pairs, n // 2, axis) if module.shift else pairs
+    return Pair(scale * pairs[..., 0], scale * pairs[..., 1])
 
 
 def _short_time(module: psnn.ShortTimeFourier, x: Tensor | Pair) -> Pair:
-    """A convolution with windowed waves."""
+    """A convolution with windowed waves ``exp(-2πi jk/n)``."""
     if isinstance(x, Pair):
         raise ExportError("the short-time Fourier transform of complex signals has no form in real arithmetic")
     n, onesided = module.n_fft, module.onesided is not False
     left = (n - module.win_length) // 2
-    window = F.pad(module.window, (left, n - module.win_length - left))
+    # made by NumPy: a trace holds numbers of its own, and a convolution's kernel must be some
+    window = np.pad(module.window.detach().cpu().double().numpy(), (left, n - module.win_length - left))
+    angle = 2.0 * math.pi / n * (np.outer(np.arange(n // 2 + 1 if onesided else n), np.arange(n)) % n)
     scale = n**-0.5 if module.normalized else 1.0
-    waves = _waves(n, n // 2 + 1 if onesided else n, x).each(lambda w: (scale * window * w)[:, None])
     signal = x.reshape(-1, 1, x.shape[-1])
     if module.center:
         signal = F.pad(signal, (n // 2, n // 2), mode=module.pad_mode)
-    frames = waves.each(lambda w: F.conv1d(signal, w, stride=module.hop_length))
-    return frames.each(lambda f: f.reshape(*x.shape[:-1], *f.shape[-2:]))
+    parts = []
+    for wave in (np.cos(angle), -np.sin(angle)):
+        kernel = torch.from_numpy(scale * window * wave).to(x.dtype)[:, None]
+        frames = F.conv1d(signal, kernel.detach().clone(), stride=module.hop_length)
+        parts.append(frames.reshape(*x.shape[:-1], *frames.shape[-2:]))
+    return Pair(*parts)
 
 
 _FORMS: dict[type[nn.Module], Form] = {
