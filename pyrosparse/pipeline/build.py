@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse import models
+from pyrosparse.coding.codes import RANDOM_CODE
 from pyrosparse.config.reader import known_priors
 from pyrosparse.config.tables import Config, Model, PriorChoice, Teacher
 from pyrosparse.data import Dataset, TensorLoader, load
@@ -218,9 +219,14 @@ def check_model(config: Config, dense: nn.Module) -> None:
 
     :raises NetworkError: nothing to sparsify, or a pattern that fits no layer.
     :raises PriorError: a prior on a layer that it cannot serve.
-    :raises ConfigError: a schedule for a layer that has no prior.
+    :raises ConfigError: a schedule for a layer that has no prior, or random codes for complex weights alone.
     """
     model, _ = sparse_pair(config, dense, num_data=1)
+    if config.file.codec == RANDOM_CODE and all(site.parts > 1 for site in model.sites.values()):
+        raise ConfigError(
+            f"file.codec = {RANDOM_CODE!r} is for real weights, and all of {config.model.name} that have a prior are "
+            "complex: leave it out"
+        )
     FitSettings(epochs=config.fit.epochs, site_schedules=site_schedules(config)).schedules_of(model.sites)
 
 

@@ -28,18 +28,23 @@ class Comparing:
                 {"magnitude": self._finish_magnitude, "l1": self._finish_l1, "kmeans": self._finish_kmeans}[method]()
 
     @cached_property
+    def density(self) -> float:
+        """Share of the weights that a baseline keeps: that of the posterior, or what the settings say."""
+        table = self.run.config.baselines
+        assert table is not None
+        if table.density is not None:
+            return table.density
+        pruned = self.cutting.pruned
+        parts = sum(mask.numel() * pruned.parts(site) for site, mask in pruned.masks.items())
+        return max(pruned.report.kept, 1) / parts
+
+    @cached_property
     def magnitude(self) -> Pruned:
         """The largest weights of the dense network, trained on."""
         run, table = self.run, self.run.config.baselines
         assert table is not None
-        dense = self.cutting.fitting.dense
-        density = table.density
-        if density is None:
-            pruned = self.cutting.pruned
-            parts = sum(mask.numel() * pruned.parts(site) for site, mask in pruned.masks.items())
-            density = max(pruned.report.kept, 1) / parts
         example = next(iter(run.val))[0]
-        cut = magnitude_prune(dense, example, density=density, val_loader=run.val)
+        cut = magnitude_prune(self.cutting.fitting.dense, example, density=self.density, val_loader=run.val)
         run.seed("magnitude")
         return fine_tune(cut, run.train, epochs=table.epochs, lr=table.lr, val_loader=run.val)
 
@@ -58,19 +63,22 @@ class Comparing:
             penalty=table.penalty,
             epochs=table.l1_epochs,
             lr=table.l1_lr,
+            density=self.density,
             val_loader=run.val,
         )
-        self._finish("l1", found, clock)
+        # without the penalty, which has made what is left smaller than it should be
+        tuned = fine_tune(found, run.train, epochs=table.epochs, lr=table.lr, val_loader=run.val)
+        self._finish("l1", tuned, clock)
 
     def _finish_kmeans(self) -> None:
         table = self.run.config.baselines
         assert table is not None
         clock = Clock()
         books = kmeans(self.magnitude, clusters=table.clusters)
-        # the file has every number in full; with a table of centres it would take so many bytes
-        self._finish("kmeans", books.pruned, clock, with_centres=round(books.bytes))
+        # the centres that there are, in the file as a table
+        self._finish("kmeans", books.pruned, clock, codebook=table.clusters)
 
-    def _finish(self, method: str, pruned: Pruned, clock: Clock, **record: int) -> None:
+    def _finish(self, method: str, pruned: Pruned, clock: Clock, codebook: int | None = None) -> None:
         """Write the file and the row."""
-        info = coding.save(self.run.folder / f"{method}.psz", pruned)
-        self.run.finish(method, pruned.network, clock(), record={"bytes": info.bytes, **record})
+        info = coding.save(self.run.folder / f"{method}.psz", pruned, codebook=codebook)
+        self.run.finish(method, pruned.network, clock(), record={"bytes": info.bytes})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from copy import deepcopy
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from pyrosparse.errors import ConfigError
+from pyrosparse.errors import ConfigError, PruneError, PyrosparseWarning
 from pyrosparse.guides.magnitude import Magnitude
 from pyrosparse.infer.check import check_data
 from pyrosparse.infer.evaluate import Batches
@@ -24,6 +26,7 @@ from pyrosparse.pruning.pruned import Pruned
 __all__ = ["l1_prune", "magnitude_prune"]
 
 MOMENTUM = 0.9
+SLACK = 200  # one part in so many: how much more than asked for may be kept
 
 
 def magnitude_prune(
@@ -37,22 +40,19 @@ def magnitude_prune(
     """Keep the largest weights, in units of their layer's root mean square; of complex ones those of largest modulus.
 
     Units that die are removed as in :func:`pyrosparse.prune`, and the result goes into the same stations: fine-tuning,
-    files, export. There is no posterior, so that a file holds its weights exactly.
+    files, export. Weights that go with a unit are made up for by the next largest ones: as many stay as asked for, or
+    a few more where another unit comes with them. There is no posterior, so that a file holds its weights exactly.
 
     :param network: left as it is.
     :param example: a batch of inputs.
-    :param density: share of the weights of all layers that is kept.
+    :param density: share of the weights of all layers that stays.
     :param likelihood: labels with logits when None.
     :param val_loader: validation data, for the report.
     :raises ConfigError: for a density that is no share.
     """
-    if not 0 < density <= 1:
-        raise ConfigError(f"magnitude_prune: density is {density}; give the share of weights that stays, above 0")
+    _check_density("magnitude_prune", density)
     model, guide = _as_points(network, likelihood)
-    relevance = _relevance(guide)
-    count = max(1, round(density * len(relevance)))
-    least = float(relevance.kthvalue(len(relevance) - count + 1).values)
-    return _pruned(model, guide, example, -least, val_loader)
+    return _largest(model, guide, example, density, val_loader)
 
 
 def l1_prune(
@@ -63,6 +63,7 @@ def l1_prune(
     epochs: int,
     lr: float = 1e-2,
     lr_schedule: Schedule | None = None,
+    density: float = 1.0,
     likelihood: Likelihood | None = None,
     val_loader: Batches | None = None,
     progress: bool = True,
@@ -73,7 +74,9 @@ def l1_prune(
 
     where :math:`|w|` is the modulus of complex weights: both parts become 0 together. After each step of gradient
     descent with momentum every size is shrunk by the proximal step of the penalty, so that zeros are exact. (Adam's
-    steps have a scale of their own for each number, and would end elsewhere.)
+    steps have a scale of their own for each number, and would end elsewhere.) What is left is smaller than without a
+    penalty: :func:`pyrosparse.fine_tune` takes that back. A normalisation behind a layer undoes any scale of its
+    weights, so that a penalty on them alone shrinks and cuts little there.
 
     :param network: left as it is.
     :param loader: yields ``(x, y)``.
@@ -81,13 +84,16 @@ def l1_prune(
     :param epochs: passes over the data.
     :param lr: learning rate.
     :param lr_schedule: factor on it by the progress of the run; constant when None.
+    :param density: share of the weights of all layers that stays at most, as :func:`magnitude_prune` takes them.
     :param likelihood: labels with logits when None; left as it is.
     :param val_loader: validation data, for the report.
     :param progress: whether to show a bar.
-    :raises ConfigError: for a negative penalty.
+    :raises ConfigError: for a negative or infinite penalty, or a density that is no share.
+    :raises PruneError: for a penalty that leaves no weight.
     """
-    if not penalty >= 0:
+    if not 0 <= penalty < math.inf:
         raise ConfigError(f"l1_prune: penalty is {penalty}; give a number of at least 0")
+    _check_density("l1_prune", density)
     trained = deepcopy(network)
     chosen = deepcopy(likelihood) if likelihood is not None else Categorical(num_data=1)
     example = check_data(trained, chosen, loader, device=next(trained.parameters()).device)
@@ -117,8 +123,39 @@ def l1_prune(
         progress=progress,
     )
     model, guide = _as_points(trained.eval(), chosen)
-    relevance = _relevance(guide)
-    return _pruned(model, guide, example, -float(relevance[relevance.isfinite()].min()), val_loader)
+    if not bool(_relevance(guide).isfinite().any()):
+        raise PruneError(f"l1_prune: a penalty of {penalty} leaves no weight: give a smaller one")
+    return _largest(model, guide, example, density, val_loader)
+
+
+def _check_density(name: str, density: float) -> None:
+    if isinstance(density, str) or not 0 < density <= 1:
+        raise ConfigError(f"{name}: density is {density!r}; give the share of weights that stays, above 0")
+
+
+def _largest(
+    model: SparseModel, guide: Magnitude, example: Tensor, density: float, val_loader: Batches | None
+) -> Pruned:
+    """Keep that share of the weights, or all that are not 0; those that units take with them are made up for."""
+    relevance = _relevance(guide).sort(descending=True).values
+    there = int(relevance.isfinite().sum())
+    wanted = min(max(1, round(density * len(relevance))), there)
+
+    def cut(count: int, loader: Batches | None = None) -> Pruned:
+        return _pruned(model, guide, example, -float(relevance[count - 1]), loader)
+
+    def left(count: int) -> int:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PyrosparseWarning)  # the cut that is taken in the end says it all
+            return sum(int(mask.sum()) for mask in cut(count).masks.values())
+
+    few, enough = wanted, there
+    if left(few) >= wanted:
+        return cut(few, val_loader)
+    while enough - few > max(1, wanted // SLACK):
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if left(middle) >= wanted else (middle, enough)
+    return cut(enough, val_loader)
 
 
 def _relevance(guide: Magnitude) -> Tensor:

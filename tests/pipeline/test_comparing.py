@@ -30,13 +30,14 @@ def test_each_baseline_is_a_stage_with_a_file(tmp_path: Path, tables: dict[str, 
         left = sum(int(not_zero(m.weight, parts_of(m)).sum()) * parts_of(m) for m in layers)
         assert rows[method]["bytes"] == (out / f"{method}.psz").stat().st_size
         assert 0.0 <= rows[method]["error"] <= 1.0 and "val_error" in rows[method]
+        # one weight in two hundred more, so that units need not take any with them, and rounding to whole weights
+        assert left <= 1.01 * kept + 2
         if method != "l1":
-            # rounding to whole weights, and dead units that were removed with their weights
-            assert kept * 0.8 <= left <= kept + 2
+            assert left >= kept - 2
     for layer in sparse_layers(ps.load(out / "kmeans.psz")).values():
         pairs = layer.weight.detach().reshape(-1, parts_of(layer))
         assert len(pairs[(pairs != 0).any(1)].unique(dim=0)) <= 4
-    assert rows["kmeans"]["with_centres"] < rows["kmeans"]["bytes"]
+    assert rows["kmeans"]["bytes"] < 0.5 * rows["magnitude"]["bytes"]
     before = {m: (out / f"{m}.psz").read_bytes() for m in ("magnitude", "l1", "kmeans")}
     again = pipeline.prune_again(out, threshold=0.0)
     less = sum(layer["kept"] for layer in again["layers"])

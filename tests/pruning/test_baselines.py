@@ -13,7 +13,7 @@ import pyrosparse as ps
 import pyrosparse.nn as psnn
 from pyrosparse.coding.kmeans import kmeans
 from pyrosparse.data import TensorLoader
-from pyrosparse.errors import ConfigError
+from pyrosparse.errors import ConfigError, PruneError
 from pyrosparse.layers import sparse_layers
 from pyrosparse.pruning import l1_prune, magnitude_prune
 from pyrosparse.reconstruction import magnitude
@@ -35,9 +35,12 @@ def test_the_largest_moduli_are_kept(tmp_path: Path) -> None:
     before = sizes(network)
     relative = torch.cat([(s / s.square().mean().sqrt()).flatten() for s in before.values()])
     least = relative.sort(descending=True).values[round(0.3 * len(relative)) - 1]
+    kept = sum(int(mask.sum()) for mask in small.masks.values())
+    assert round(0.3 * len(relative)) <= kept <= 1.01 * 0.3 * len(relative) + 1  # units that died are made up for
+    largest = 0
     for site, size in before.items():
-        chosen = size / size.square().mean().sqrt() >= least * (1 - 1e-6)
-        assert not bool((small.masks[site] & ~chosen).any())  # units that died took others with them
+        largest += int((small.masks[site] & (size / size.square().mean().sqrt() >= least * (1 - 1e-6))).sum())
+    assert largest > 0.9 * kept
     assert small.report.difference < 1e-4 and small.sigma == {}
     ps.save(tmp_path / "net.psz", small)
     x = torch.randn(3, 1, 8, 8)
@@ -103,11 +106,35 @@ def test_centres_in_the_plane() -> None:
     assert len(np.unique(kmeans(real, clusters=2).pruned.network[0].weight.detach())) <= 3
 
 
+def test_as_many_weights_stay_as_asked_for_where_units_die() -> None:
+    """Few weights of many units: most of the largest stand in units that nothing reaches."""
+    network = nn.Sequential(nn.Linear(30, 200), nn.ReLU(), nn.Linear(200, 100), nn.ReLU(), nn.Linear(100, 3))
+    small = magnitude_prune(network, torch.randn(4, 30), density=0.01)
+    total = 30 * 200 + 200 * 100 + 100 * 3
+    assert round(0.01 * total) <= small.report.kept <= 1.01 * 0.01 * total + 1
+    assert small.network[0].out_features < 200
+
+
+def test_l1_keeps_at_most_a_share() -> None:
+    loader = data()
+    network = dense(6, 10, 2)
+    small = l1_prune(network, loader, penalty=1e-3, epochs=1, lr=0.01, density=0.25, progress=False)
+    assert 0.25 * small.report.total <= small.report.kept <= 0.3 * small.report.total  # whole units at a time
+    with pytest.raises(PruneError, match=r"penalty of 1000.0 leaves no weight"):
+        l1_prune(network, loader, penalty=1000.0, epochs=1, progress=False)
+
+
 def test_bad_options() -> None:
     network, x = dense(4, 3), torch.randn(2, 4)
     with pytest.raises(ConfigError, match="density is 0"):
         magnitude_prune(network, x, density=0)
     with pytest.raises(ConfigError, match="penalty is -1"):
         l1_prune(network, data(), penalty=-1, epochs=1)
+    with pytest.raises(ConfigError, match="penalty is inf"):
+        l1_prune(network, data(), penalty=float("inf"), epochs=1)
+    with pytest.raises(ConfigError, match="l1_prune: density is 2"):
+        l1_prune(network, data(), penalty=0.1, epochs=1, density=2)
+    with pytest.raises(ConfigError, match="density is '0.5'"):
+        magnitude_prune(network, x, density="0.5")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="clusters is 0"):
         kmeans(magnitude_prune(network, x, density=1.0), clusters=0)
