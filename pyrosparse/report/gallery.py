@@ -126,9 +126,16 @@ def _is_filters(site: SiteArrays, index: int) -> bool:
 def _first(site: SiteArrays, example: tuple[int, ...] | None) -> Html:
     """The first layer as a picture of the input or of its filters; nothing if it has no such picture."""
     if _is_filters(site, 0):
-        svg = to_svg(images.filter_tiles(site.mean, site.keep), key="first", alt=f"Filters of {site.site}")
+        of_complex = site.complex_mean is not None
+        tiles = images.filter_tiles(site.complex_mean if of_complex else site.mean, site.keep)
+        svg = to_svg(tiles, key="first", alt=f"Filters of {site.site}")
         shown = min(math.prod(site.keep.shape[:2]), images.MAX_TILES)
-        return figure(svg, site.site, f"{shown} filters. Blue is positive, orange negative, blank pruned.")
+        colours = (
+            "The hue is the phase (0 is red, 2π/3 green, −2π/3 blue), its strength the modulus"
+            if of_complex
+            else "Blue is positive, orange negative"
+        )
+        return figure(svg, site.site, f"{shown} filters. {colours}, blank pruned.")
     picture = images.image_shape(site.keep.shape[1], example) if site.keep.ndim == 2 else None
     if picture is None:
         return Html("")
@@ -189,12 +196,16 @@ def posterior(run: Run) -> Html:
         lead = "Each weight has a Normal posterior N(μ, σ²). A weight is kept when μ is large for its σ; "
         lead += "one that is mostly noise around zero is not worth its bits."
     if any(s.complex_mean is not None for s in run.sites.values()):
-        lead += " Of complex weights, μ is the modulus of the mean and σ² the total variance."
+        lead += (
+            " Of complex weights, μ is the modulus of the mean and σ² the total variance, of which the direction of "
+        )
+        lead += "the mean, along which the curves are drawn, has one half."
     alive = [s for s in run.sites.values() if s.present.any()]
     if not alive:
         return section(title, lead, absent("No posterior can be drawn:", NO_POSTERIOR))
     site = max(alive, key=lambda s: int(s.keep.sum()))
     labels, mean, std, keep = examples(site)
+    std = std if site.complex_mean is None else std / math.sqrt(2.0)
     few = to_svg(
         pictures.posteriors(mean, std, keep, labels),
         key="few",

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -111,28 +112,38 @@ def block_size(shape: tuple[int, ...]) -> int:
     return max(1, math.ceil(max(shape) / MAX_PIXELS))
 
 
+def _hue(phase: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Colours of phases in radians, as strong and bright as the two of real weights."""
+    full = np.ones_like(phase)
+    return np.asarray(hsv_to_rgb(np.stack([phase / (2 * np.pi) % 1.0, 0.85 * full, 0.8 * full], -1)), dtype=np.float64)
+
+
 @themed
 def filter_tiles(weight: ArrayLike, keep: ArrayLike) -> Figure:
     """The filters of a first convolution, one tile for each output and input channel.
 
-    Blue is positive, orange negative, clear pruned. At most 256 tiles are drawn, the first ones.
+    Blue is positive, orange negative, clear pruned; of complex weights the hue is the phase, red at 0 and green and
+    blue a third of the circle before and behind. At most 256 tiles are drawn, the first ones.
 
-    :param weight: posterior means, shape (outputs, inputs, height, width).
+    :param weight: posterior means, real or complex, shape (outputs, inputs, height, width).
     :param keep: keep-mask, same shape.
     """
-    values = np.where(np.asarray(keep, bool), np.asarray(weight, float), 0.0)
+    values = np.where(np.asarray(keep, bool), np.asarray(weight), 0.0)
     _, _, height, width = values.shape
     tiles = values.reshape(-1, height, width)[:MAX_TILES]
     columns = min(len(tiles), max(1, math.ceil(math.sqrt(1.6 * len(tiles)))))
     rows = math.ceil(len(tiles) / columns)
-    canvas = np.zeros((rows * (height + 1) + 1, columns * (width + 1) + 1))
+    canvas = np.zeros((rows * (height + 1) + 1, columns * (width + 1) + 1), dtype=values.dtype)
     for i, tile in enumerate(tiles):
         top, left = 1 + (i // columns) * (height + 1), 1 + (i % columns) * (width + 1)
         canvas[top - 1 : top + height + 1, left - 1 : left + width + 1] = np.nan
         canvas[top : top + height, left : left + width] = tile
     largest = max(float(np.abs(tiles).max(initial=0)), 1e-12)
     image = _ink(np.nan_to_num(np.abs(canvas)) / largest)
-    image[canvas < 0, :3] = np.array(ORANGE) / 255
+    if np.iscomplexobj(canvas):
+        image[..., :3] = _hue(np.angle(np.nan_to_num(canvas)))
+    else:
+        image[canvas < 0, :3] = np.array(ORANGE) / 255
     image[np.isnan(canvas)] = (*np.array([0xB3, 0xB9, 0xC0]) / 255, 0.4)
     figure = Figure(figsize=(3.5, min(6.0, 3.4 * canvas.shape[0] / canvas.shape[1] + 0.1)), layout="constrained")
     axes = figure.add_subplot()

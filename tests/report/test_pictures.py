@@ -119,6 +119,17 @@ def test_filters_show_sign_and_what_is_pruned() -> None:
     assert tile[0, 0, 3] > tile[1, 0, 3] > tile[1, 1, 3] == 0
 
 
+def test_filters_of_complex_weights_show_the_phase() -> None:
+    phases = np.array([0.0, 2.0, -2.0]) * np.pi / 3
+    weight = np.array([1.0, 1.0, 0.5]) * np.exp(1j * phases)
+    tile = np.asarray(
+        images.filter_tiles(weight[None, None, None], np.ones((1, 1, 1, 3), bool)).axes[0].images[0].get_array()
+    )
+    drawn = tile[1, 1:4]
+    assert drawn[:, :3].argmax(1).tolist() == [0, 1, 2]  # red, green, blue
+    assert drawn[0, 3] == drawn[1, 3] > drawn[2, 3]
+
+
 @pytest.mark.parametrize(
     ("value", "written"),
     [(0.02, "0.02"), (12, "12"), (3400, "3,400"), (60000, "60,000"), (1.25e6, "1.25 M"), (-3, "−3")],
