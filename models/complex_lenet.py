@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import nn
 
 from pyrosparse.errors import ConfigError
-from pyrosparse.models.twins import Kind, Twin, twin_network
+from pyrosparse.models.twins import Kind, Twin, check_sizes, twin_network
 
 __all__ = ["complex_conv", "complex_dense"]
 
@@ -31,8 +31,9 @@ def complex_dense(
     :param twin: which of the four networks of the comparison, see :class:`~pyrosparse.models.Twin`.
     :param complex_input: whether the data are complex: real twins then read both parts.
     :param fourier: begin with the two-dimensional Fourier transform of the images; real twins read both parts of it.
-    :raises ConfigError: for another twin.
+    :raises ConfigError: for another twin, or sizes that are none.
     """
+    check_sizes("complex_dense", num_classes=num_classes, inputs=inputs, hidden=hidden)
 
     def build(kind: Kind, factor: float) -> nn.Sequential:
         units = max(1, round(factor * hidden))
@@ -74,8 +75,11 @@ def complex_conv(
     :param twin: which of the four networks of the comparison, see :class:`~pyrosparse.models.Twin`.
     :param complex_input: whether the data are complex: real twins then read both parts.
     :param fourier: begin with the two-dimensional Fourier transform of the images; real twins read both parts of it.
-    :raises ConfigError: for another twin, or images that are too small.
+    :raises ConfigError: for another twin, sizes that are none, or images that are too small.
     """
+    check_sizes("complex_conv", num_classes=num_classes, channels=channels, hidden=hidden, in_channels=in_channels)
+    if len(channels) != 2:  # noqa: PLR2004 - there are two convolutions
+        raise ConfigError(f"complex_conv: channels is {channels!r}; give the filters of its two convolutions")
     left = ((size - 4) // 2 - 4) // 2
     if left < 1:
         raise ConfigError(f"complex_conv: images of {size}×{size} are too small; give at least 16")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from pyrosparse.errors import ConfigError
-from pyrosparse.models.twins import Kind, Twin, twin_network
+from pyrosparse.models.twins import Kind, Twin, check_sizes, twin_network
 
 __all__ = ["complex_music"]
 
@@ -35,10 +35,11 @@ def complex_music(
     :param hidden: units of the hidden linear layer.
     :param twin: which of the four networks of the comparison, see :class:`~pyrosparse.models.Twin`.
     :param fourier: begin with the Fourier transform; False for windows that are spectra already.
-    :raises ConfigError: for another twin, or a window that the convolutions use up.
+    :raises ConfigError: for another twin, sizes that are none, or a window that the convolutions use up.
     """
     if not channels:
         raise ConfigError("complex_music: channels is empty; give the filters of one convolution or more")
+    check_sizes("complex_music", notes=notes, channels=channels, hidden=hidden)
     count = len(channels)
     kernels = [6] + [3] * (count - 1)
     strides = ([2, 2] + [1] * count)[:count]

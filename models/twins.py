@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,7 +14,7 @@ import pyrosparse.nn as psnn
 from pyrosparse.errors import ConfigError
 from pyrosparse.text import nearest
 
-__all__ = ["COMPLEX", "REAL", "Kind", "Twin", "twin_network"]
+__all__ = ["COMPLEX", "REAL", "Kind", "Twin", "check_sizes", "twin_network"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,19 @@ class Twin(StrEnum):
 
 
 Build = Callable[[Kind, float], nn.Sequential]
+
+
+def check_sizes(network: str, **sizes: int | Sequence[int]) -> None:
+    """See that every size is a whole number of at least 1: a factor on widths would make 1 of anything smaller.
+
+    :param network: its name, for messages.
+    :param sizes: numbers of units by the names of their parameters, one each or several.
+    :raises ConfigError: naming the one that is not.
+    """
+    for name, value in sizes.items():
+        for size in [value] if isinstance(value, int) or not isinstance(value, Sequence) else value:
+            if not isinstance(size, int) or size < 1:
+                raise ConfigError(f"{network}: {name} is {value!r}; give whole numbers of at least 1")
 
 
 def twin_network(name: str, twin: Twin | str, build: Build) -> nn.Sequential:

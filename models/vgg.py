@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from pyrosparse.errors import ConfigError
-from pyrosparse.models.twins import REAL, Kind, Twin, twin_network
+from pyrosparse.models.twins import REAL, Kind, Twin, check_sizes, twin_network
 
 __all__ = ["VGG_16", "complex_vgg_16", "vgg_16"]
 
@@ -68,6 +68,9 @@ def complex_vgg_16(
     """
     if not width > 0:
         raise ConfigError(f"complex_vgg_16: width is {width}; give a positive factor")
+    check_sizes("complex_vgg_16", num_classes=num_classes, hidden=hidden, in_channels=in_channels)
+    for stage in stages:
+        check_sizes("complex_vgg_16", stages=stage)
 
     def build(kind: Kind, factor: float) -> nn.Sequential:
         layers = kind.start(complex_input=complex_input, fourier=fourier)

@@ -61,6 +61,12 @@ class Plan:
         state = {name: content.tensor() for name, content in self.contents.items()}
         return state | {name: state[first] for name, first in self.shared.items()}
 
+    def emptied(self, network: nn.Module) -> list[str]:
+        """Names of the weights of which rounding leaves nothing."""
+        state, ranks = network.state_dict(), axes_of(network)
+        rounded = (name for name, content in self.contents.items() if content.rounded and ranks.get(name, 0) > 1)
+        return [name for name in rounded if bool(state[name].any()) and not bool(self.contents[name].tensor().any())]
+
     def apply(self, network: nn.Module) -> nn.Module:
         """Return a copy of the network with the tensors that a reader will get."""
         network, state = copy.deepcopy(network), self.state()

@@ -139,6 +139,13 @@ def save(
             PyrosparseWarning,
             stacklevel=2,
         )
+    if emptied := planned.emptied(module):
+        warnings.warn(
+            f"{path}: at c = {c:g} every weight of {', '.join(emptied)} is rounded to 0: the posterior says of none "
+            "that it is not 0, or c is too large; give a smaller c",
+            PyrosparseWarning,
+            stacklevel=2,
+        )
     data = encode(module, planned, original)
     if budget is not None and len(data) > budget:
         raise PruneError(

@@ -220,6 +220,13 @@ def test_complex_weights_and_convolutions_with_the_adaptive_codec(tmp_path: Path
         assert torch.equal(state[name], network.state_dict()[name])
 
 
+def test_a_layer_of_which_rounding_leaves_nothing_is_named(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    sigma = {"0.weight": torch.full((3, 4), 10.0), "1.weight": torch.full((2, 3), 1e-3)}
+    with pytest.warns(PyrosparseWarning, match=r"at c = 4 every weight of 0.weight is rounded to 0.*smaller c"):
+        coding.save(tmp_path / "n.psz", network, sigma=sigma, c=4.0)
+
+
 def test_when_no_c_is_good_enough_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, sigma, loader = toy()
     monkeypatch.setattr(psz, "C_GRID", (50.0, 100.0))

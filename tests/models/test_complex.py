@@ -130,6 +130,14 @@ def test_what_does_not_fit_is_named() -> None:
         models.complex_music(window=10)
     with pytest.raises(ConfigError, match="width is 0"):
         models.complex_vgg_16(width=0)
+    with pytest.raises(ConfigError, match="complex_dense: hidden is -3; give whole numbers of at least 1"):
+        models.complex_dense(hidden=-3)
+    with pytest.raises(ConfigError, match=r"complex_conv: channels is \(2, 3, 4\); give the filters of its two"):
+        models.complex_conv(channels=(2, 3, 4))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"complex_music: channels is \(0,\)"):
+        models.complex_music(channels=(0,))
+    with pytest.raises(ConfigError, match="complex_vgg_16: hidden is 0"):
+        models.complex_vgg_16(hidden=0)
 
 
 def test_the_layers_of_the_music_network() -> None:
@@ -145,3 +153,42 @@ def test_the_layers_of_the_music_network() -> None:
     assert kinds.count("ComplexBatchNorm1d") == kinds.count("ComplexAvgPool1d") == 5
     assert kinds.index("ComplexConv1d", kinds.index("Flatten") - 8) == kinds.index("Flatten") - 6
     assert (network.fc1.in_features, network.fc1.out_features, network.fc2.out_features) == (29 * 128, 2048, 84)
+
+
+def chords(count: int, *, notes: int, window: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Windows in which some of a few sinusoids sound together, at any phase, and which of them do."""
+    played = torch.rand(count, notes) < 0.3
+    phases = 2 * torch.pi * torch.rand(count, notes, 1)
+    frequencies = torch.arange(1, notes + 1).mul(7)[:, None] * torch.arange(window) / window
+    waves = torch.sin(2 * torch.pi * frequencies + phases)
+    signal = (waves * played[..., None]).sum(1) + 0.1 * torch.randn(count, window)
+    return signal.unsqueeze(1), played.float()
+
+
+def test_the_music_network_learns_notes_and_keeps_them_when_it_is_small() -> None:
+    options: dict[str, Any] = {"window": 128, "channels": (6, 8), "hidden": 24, "notes": 6}
+    network, likelihood = models.complex_music(**options), ps.likelihoods.MultiLabel(num_data=1024)
+    train = TensorLoader(*chords(1024, notes=6, window=128), 64)
+    test = TensorLoader(*chords(512, notes=6, window=128), 512, shuffle=False)
+    dense = ps.infer.train(network, train, epochs=10, lr=5e-3, likelihood=likelihood, progress=False)
+    assert ps.evaluate(dense, test, likelihood=likelihood).error < 0.02
+    model = ps.SparseModel(dense, ps.priors.ComplexLogUniform(), likelihood)
+    guide = guides.AutoSparse(model, log_var=-8.0)
+    ps.fit(model, guide, train, epochs=30, lr=2e-3, lr_log_var=5e-2, progress=False)
+    small = ps.prune(model, guide, threshold=3.0)
+    assert small.report.ratio > 2.5
+    assert ps.evaluate(small.network, test, likelihood=likelihood).error < 0.02
+
+
+def test_the_vgg_network_learns_what_only_phases_tell() -> None:
+    """Two plane waves of the same modulus everywhere, that turn in opposite directions."""
+    network = models.complex_vgg_16(
+        2, width=0.1, hidden=32, in_channels=1, stages=((64,), (64,), (64,), (64,), (64,)), complex_input=True
+    )
+    label = torch.arange(256) % 2
+    along = 2 * torch.pi * torch.arange(32) / 8 * (1 - 2 * label)[:, None, None]
+    start = 2 * torch.pi * torch.rand(256, 1, 1)
+    x = torch.polar(torch.ones(256, 32, 32), (along + start).expand(256, 32, 32)).unsqueeze(1)
+    x = x + 0.3 * torch.randn_like(x)
+    dense = ps.infer.train(network, TensorLoader(x[:192], label[:192], 32), epochs=4, lr=5e-3, progress=False)
+    assert ps.evaluate(dense, TensorLoader(x[192:], label[192:], 64, shuffle=False)).error < 0.05
