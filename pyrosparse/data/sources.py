@@ -42,6 +42,8 @@ def load(
                  x_test, y_test               complex64 when complex
     ============ ============================ =========================== ==========================
 
+    Labels are whole numbers, one an example; in an npz file also (N, labels), 1 for each of several that hold together.
+
     :param source: one of the names above.
     :param path: folder or file; digits ship with scikit-learn and need none.
     :param validation: a share of the training part (0 < v < 1) or a number of examples (an int ≥ 1);
@@ -101,8 +103,8 @@ def _npz(path: Path | None, validation: float | int | None, seed: int) -> Datase
     count = _count(0.1 if validation is None else validation, len(y))
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(y)))
     train, val = order[:-count].sort().values, order[-count:].sort().values
-    num_classes = int(y.max()) + 1 if len(y) else 0
-    if int(y.min()) < 0:
+    num_classes = y.shape[1] if y.dim() > 1 else int(y.max()) + 1
+    if y.dim() == 1 and int(y.min()) < 0:
         i = int((y < 0).nonzero()[0, 0])
         raise DataError(f"{path}: y_train[{i}] is {int(y[i])}, and labels must not be negative")
     if not bool(torch.isfinite(torch.view_as_real(x) if x.is_complex() else x).all()):
@@ -144,14 +146,20 @@ def _inputs(path: Path, key: str, array: NDArray[np.generic]) -> Tensor:
 
 
 def _labels(path: Path, key: str, array: NDArray[np.generic]) -> Tensor:
-    if array.ndim != 1 or array.size == 0:
-        raise DataError(f"{path}: {key} has shape {array.shape}: give one whole number an example, shape (N,)")
+    if array.ndim not in {1, 2} or array.size == 0:
+        raise DataError(
+            f"{path}: {key} has shape {array.shape}: give one whole number an example, shape (N,), or 1 or 0 for each "
+            "of several labels, shape (N, labels)"
+        )
     if array.dtype.kind not in "iub":
         whole = array.dtype.kind == "f" and np.isfinite(array) & (array == np.round(array))  # type: ignore[arg-type]
         if not np.all(whole):
             i = int(np.argmin(whole)) if isinstance(whole, np.ndarray) else 0
-            raise DataError(f"{path}: {key}[{i}] is {array[i]!s} ({array.dtype}), and labels must be whole numbers")
-    return torch.from_numpy(array.astype(np.int64))
+            place = ", ".join(str(int(n)) for n in np.unravel_index(i, array.shape))
+            raise DataError(
+                f"{path}: {key}[{place}] is {array.flat[i]!s} ({array.dtype}), and labels must be whole numbers"
+            )
+    return torch.from_numpy(array.astype(np.int64 if array.ndim == 1 else np.float32))
 
 
 def _count(validation: float | int, total: int) -> int:

@@ -22,7 +22,7 @@ from pyrosparse.errors import ConfigError, DataError, NetworkError
 from pyrosparse.guides import AutoSparse
 from pyrosparse.infer.schedules import Schedule, named
 from pyrosparse.infer.settings import FitSettings, pick_device
-from pyrosparse.likelihoods import Categorical
+from pyrosparse.likelihoods import Categorical, Likelihood, MultiLabel
 from pyrosparse.model import SparseModel
 from pyrosparse.priors import Prior
 from pyrosparse.reconstruction.goals import Aim, goals_of
@@ -37,6 +37,7 @@ __all__ = [
     "cold_sites",
     "dataset",
     "device",
+    "likelihood",
     "loader",
     "network",
     "site_schedules",
@@ -130,6 +131,11 @@ def check_fits(built: nn.Module, name: str, data: Dataset) -> None:
         )
     if output.is_complex():
         raise DataError(f"the network {name} gives complex outputs: end it with a layer that gives real logits")
+    if data.several and output.shape[1] != data.num_classes:
+        raise DataError(
+            f"the network {name} has {output.shape[1]} outputs and {data.name} has {data.num_classes} labels that may "
+            "hold together: give it one output a label"
+        )
     if output.shape[1] < data.num_classes:
         raise DataError(
             f"the network {name} has {output.shape[1]} outputs and {data.name} has {data.num_classes} "
@@ -178,13 +184,18 @@ def prior(choice: PriorChoice) -> Prior:
     return made
 
 
-def sparse_pair(config: Config, dense: nn.Module, num_data: int) -> tuple[SparseModel, AutoSparse]:
-    """Put the priors of ``[prior]`` and a categorical likelihood on a network, and make its guide."""
+def likelihood(data: Dataset) -> Likelihood:
+    """How labels are explained: by classes, or by each label for itself where several may hold together."""
+    return (MultiLabel if data.several else Categorical)(num_data=data.num_train)
+
+
+def sparse_pair(config: Config, dense: nn.Module, observed: Likelihood) -> tuple[SparseModel, AutoSparse]:
+    """Put the priors of ``[prior]`` and a likelihood on a network, and make its guide."""
     table = config.prior
     model = SparseModel(
         dense,
         prior(table),
-        Categorical(num_data=num_data),
+        observed,
         include=table.include,
         exclude=table.exclude,
         priors={pattern: prior(choice) for pattern, choice in table.layers.items()},
@@ -214,14 +225,14 @@ def cold_sites(config: Config, model: SparseModel) -> dict[str, float]:
     return {site: weight for site, weight in ends.items() if weight < 1.0}
 
 
-def check_model(config: Config, dense: nn.Module) -> None:
+def check_model(config: Config, dense: nn.Module, data: Dataset) -> None:
     """See that priors, patterns and schedules fit the network, before any training.
 
     :raises NetworkError: nothing to sparsify, or a pattern that fits no layer.
     :raises PriorError: a prior on a layer that it cannot serve.
     :raises ConfigError: a schedule for a layer that has no prior, or random codes for complex weights alone.
     """
-    model, _ = sparse_pair(config, dense, num_data=1)
+    model, _ = sparse_pair(config, dense, likelihood(data))
     if config.file.codec == RANDOM_CODE and all(site.parts > 1 for site in model.sites.values()):
         raise ConfigError(
             f"file.codec = {RANDOM_CODE!r} is for real weights, and all of {config.model.name} that have a prior are "
@@ -248,6 +259,8 @@ def teacher(config: Config, data: Dataset) -> nn.Module | None:
     table = config.fit.teacher
     if table is None:
         return None
+    if data.several:
+        raise ConfigError(f"[fit.teacher] softens one label an example, and {data.name} has several: leave it out")
     built = network("fit.teacher", table)
     check_fits(built, table.name, data)
     if table.weights is not None:

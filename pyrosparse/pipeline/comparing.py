@@ -44,7 +44,9 @@ class Comparing:
         run, table = self.run, self.run.config.baselines
         assert table is not None
         example = next(iter(run.val))[0]
-        cut = magnitude_prune(self.cutting.fitting.dense, example, density=self.density, val_loader=run.val)
+        cut = magnitude_prune(
+            self.cutting.fitting.dense, example, density=self.density, likelihood=run.likelihood, val_loader=run.val
+        )
         run.seed("magnitude")
         return fine_tune(cut, run.train, epochs=table.epochs, lr=table.lr, val_loader=run.val)
 
@@ -64,6 +66,7 @@ class Comparing:
             epochs=table.l1_epochs,
             lr=table.l1_lr,
             density=self.density,
+            likelihood=run.likelihood,
             val_loader=run.val,
         )
         # without the penalty, which has made what is left smaller than it should be

@@ -52,13 +52,14 @@ class Context:
         self.data = build.dataset(config)
         if config.export.onnx:
             build.check_onnx()
+        self.likelihood = build.likelihood(self.data)
         self.seed("network")
         self.network = build.network("model", config.model)
         build.check_fits(self.network, config.model.name, self.data)
         if config.pretrain.weights is not None:
             build.weights(self.network, config.pretrain.weights)
         if config.has_posterior:
-            build.check_model(config, self.network)
+            build.check_model(config, self.network, self.data)
         build.check_reconstruct(config, self.network, self.data)
         self.teacher = build.teacher(config, self.data)
         self.train = build.loader(self.data.x_train, self.data.y_train, config, where=self.device, train=True)
@@ -109,6 +110,10 @@ class Context:
         """Write tensors as safetensors; each gets its own memory, also those that share it."""
         self.folder.write(name, save({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}))
 
+    def error(self, network: nn.Module) -> float:
+        """Validation error."""
+        return evaluate(network, self.val, likelihood=self.likelihood).error
+
     def finish(
         self,
         stage: str,
@@ -126,7 +131,7 @@ class Context:
         :param others: other entries of the metrics.
         """
         if error is None:
-            error = evaluate(network, self.val).error
+            error = self.error(network)
         row = {**sizes(network), **scores(error), "seconds": seconds, **(record or {})}
         self.folder.finish(stage, row, **others)
         self.say(

@@ -16,7 +16,6 @@ from pyrosparse import coding
 from pyrosparse.coding.codes import RANDOM_CODE
 from pyrosparse.data import TensorLoader
 from pyrosparse.errors import PyrosparseWarning
-from pyrosparse.infer import evaluate
 from pyrosparse.pipeline import build
 from pyrosparse.pipeline.context import Clock, Context
 from pyrosparse.pipeline.fitting import Fitting
@@ -83,7 +82,7 @@ class Cutting:
             return self.pruned
         if table.position == "instead":
             run.folder.metrics["notes"] = [*run.aids, _NO_POSTERIOR]
-            return as_pruned(self.fitting.start, original_parameters=dense)
+            return as_pruned(self.fitting.start, original_parameters=dense, likelihood=run.likelihood)
         before = self.pruned
         network = reconstructed(run, before.network, "reconstruct_pruned")
         weights = sizes(before.network)["nonzero"], sizes(network)["nonzero"]
@@ -193,7 +192,7 @@ class Cutting:
                     "kept": pruned.report.kept,
                     "nonzero": sizes(network)["nonzero"],
                     "bytes": info.bytes,
-                    "val_error": evaluate(network, run.val).error,
+                    "val_error": run.error(network),
                     "notes": [str(w.message) for w in caught if issubclass(w.category, PyrosparseWarning)],
                 }
             )

@@ -15,7 +15,6 @@ from pyrosparse.coding import FileInfo
 from pyrosparse.coding.codes import RANDOM_CODE
 from pyrosparse.errors import PruneError, PyrosparseWarning
 from pyrosparse.export import export_onnx
-from pyrosparse.infer import evaluate
 from pyrosparse.pipeline import build
 from pyrosparse.pipeline.context import Clock, Context
 from pyrosparse.pipeline.cutting import Cutting
@@ -92,8 +91,8 @@ class Files:
 
     def _weigh_budget(self, path: Path, small: Pruned, info: FileInfo) -> None:
         """Warn where the budget costs more accuracy than the settings allow a file without one."""
-        error = evaluate(self.reloaded(), self.run.val).error
-        free = evaluate(small.network, self.run.val).error
+        error = self.run.error(self.reloaded())
+        free = self.run.error(small.network)
         if error > free + self.run.config.file.tolerance:
             warnings.warn(
                 f"{path}: to fit into {self.run.config.prune.budget_bytes:,} bytes, steps of {info.c:g} posterior "
@@ -120,7 +119,7 @@ class Files:
         export_onnx(network, path, run.data.x_val[:8])
         logits = onnx_outputs(path, run.data.x_val)
         agree("onnx", outputs(network, run.data.x_val), logits, path)
-        error = error_of(logits, run.data.y_val)
+        error = error_of(run.likelihood, logits, run.data.y_val)
         run.finish("onnx", network, clock(), record={"bytes": path.stat().st_size}, error=error)
 
     def test(self) -> None:
@@ -158,7 +157,7 @@ class Files:
         for method in run.config.baselines.methods if run.config.baselines else ():
             logits[method] = outputs(self.reloaded(method), x)
         for name, values in logits.items():
-            error = error_of(values, y)
+            error = error_of(run.likelihood, values, y)
             run.folder.stage(name).update(error=error, accuracy=1.0 - error)
         run.folder.finish("test", agreement=agreement)
 

@@ -62,7 +62,9 @@ class Fitting:
             return network.eval()
         run.seed("dense")
         clock = Clock()
-        network = train(network, run.train, epochs=table.epochs, lr=table.lr, val_loader=run.val)
+        network = train(
+            network, run.train, epochs=table.epochs, lr=table.lr, likelihood=run.likelihood, val_loader=run.val
+        )
         run.write_state("dense.safetensors", network)
         run.finish("dense", network, clock())
         return network
@@ -81,7 +83,7 @@ class Fitting:
         run, table = self.run, self.run.config.fit
         start, options = run.after_first(self._beginning)
         finished = run.folder.finished("fit")
-        model, guide = build.sparse_pair(run.config, start, run.data.num_train)
+        model, guide = build.sparse_pair(run.config, start, build.likelihood(run.data))
         fitted = fit(
             model,
             guide,

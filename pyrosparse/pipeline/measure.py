@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pyrosparse.coding import quantise
 from pyrosparse.errors import CorruptFileError, ExportError, PyrosparseError
 from pyrosparse.guides import AutoSparse
+from pyrosparse.likelihoods import Likelihood
 from pyrosparse.model import SparseModel
 from pyrosparse.pruning.pruned import Pruned
 
@@ -46,9 +47,9 @@ def onnx_outputs(path: Path, x: Tensor) -> Tensor:
     return torch.cat([torch.from_numpy(session.run(None, {name: part.numpy()})[0]) for part in x.split(BATCH)])
 
 
-def error_of(logits: Tensor, y: Tensor) -> float:
-    """Share of wrong classes."""
-    return float((logits.argmax(-1) != y).double().mean())
+def error_of(likelihood: Likelihood, logits: Tensor, y: Tensor) -> float:
+    """Share of wrong labels."""
+    return float(likelihood.error(likelihood.mean(logits), y).double().mean())
 
 
 def agree(what: str, expected: Tensor, actual: Tensor, path: Path) -> float:

@@ -9,7 +9,7 @@ from torch import nn
 
 from pyrosparse.data import TensorLoader
 from pyrosparse.errors import PyrosparseWarning
-from pyrosparse.infer import evaluate, train
+from pyrosparse.infer import train
 from pyrosparse.infer.schedules import linear_decay
 from pyrosparse.pipeline import build
 from pyrosparse.pipeline.context import Clock, Context
@@ -41,10 +41,16 @@ def reconstructed(run: Context, network: nn.Module, stage: str) -> nn.Module:
         return small.eval()
     found = report.to_dict() | {"position": table.position}
     if table.epochs and table.method != "magnitude":  # which trains in its rounds
-        found["untrained_val_error"] = evaluate(small, run.val).error
+        found["untrained_val_error"] = run.error(small)
         found["method"] += f", trained for {table.epochs} epochs"
         small = train(
-            small, run.train, epochs=table.epochs, lr=table.lr, lr_schedule=linear_decay(hold=0.0), val_loader=run.val
+            small,
+            run.train,
+            epochs=table.epochs,
+            lr=table.lr,
+            lr_schedule=linear_decay(hold=0.0),
+            likelihood=run.likelihood,
+            val_loader=run.val,
         )
     seconds = clock()
     if table.method == "linear":
@@ -66,7 +72,15 @@ def _smaller(run: Context, network: nn.Module, *, shapes_only: bool) -> tuple[nn
     if table.method == "magnitude":
         rounds, epochs = (1, 0) if shapes_only else (table.rounds, table.epochs)
         assert table.density is not None
-        return magnitude(network, run.train, density=table.density, rounds=rounds, epochs=epochs, lr=table.lr)
+        return magnitude(
+            network,
+            run.train,
+            density=table.density,
+            rounds=rounds,
+            epochs=epochs,
+            lr=table.lr,
+            likelihood=run.likelihood,
+        )
     return reconstruct(
         network,
         _examples(run),
@@ -110,7 +124,7 @@ def _curve(run: Context, network: nn.Module) -> list[dict[str, Any]]:
                         solver=table.solver,
                         tol=table.tolerance,
                     )
-                error = evaluate(small, run.val).error
+                error = run.error(small)
                 points.append(
                     {
                         "chaining": chaining.value,

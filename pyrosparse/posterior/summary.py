@@ -31,6 +31,7 @@ class SiteSummary:
     :param kl_bits: KL divergence from the prior in bits.
     :param statistic: what is compared with the threshold: log α, or for scales of groups −log of their mode, the log α
         of their gates or the information, see :class:`~pyrosparse.guides.Criterion`.
+    :param parts: numbers of a weight: of complex ones, which count as two, 2; shapes do not show them.
     """
 
     site: str
@@ -42,6 +43,7 @@ class SiteSummary:
     log_alpha_high: float
     kl_bits: float
     statistic: str = "log α"
+    parts: int = 1
 
     @property
     def density(self) -> float:
@@ -87,7 +89,7 @@ class Summary:
         cells = [
             (
                 row.site,
-                "×".join(map(str, row.shape)),
+                "×".join(map(str, row.shape)) + (" complex" if row.parts > 1 else ""),
                 f"{row.kept:,} / {row.total:,}",
                 f"{100 * row.density:.2f} %",
                 *([row.statistic] if mixed else []),
@@ -144,4 +146,5 @@ def _row(posterior: Posterior, threshold: float) -> SiteSummary:
         high,
         float(posterior.kl()) / math.log(2.0),
         posterior.family.statistic,
+        posterior.family.parts,
     )

@@ -127,7 +127,7 @@ def _first(site: SiteArrays, example: tuple[int, ...] | None) -> Html:
     """The first layer as a picture of the input or of its filters; nothing if it has no such picture."""
     if _is_filters(site, 0):
         of_complex = site.complex_mean is not None
-        tiles = images.filter_tiles(site.complex_mean if of_complex else site.mean, site.keep)
+        tiles = images.filter_tiles(site.mean if site.complex_mean is None else site.complex_mean, site.keep)
         svg = to_svg(tiles, key="first", alt=f"Filters of {site.site}")
         shown = min(math.prod(site.keep.shape[:2]), images.MAX_TILES)
         colours = (

@@ -23,6 +23,7 @@ def test_from_the_file_of_settings_to_the_report(tmp_path: Path) -> None:
     found = pipeline.run(config, tmp_path / "run")
     numbers = 2 * (64 * 24 + 24 * 10)
     assert found["summary"]["total"] == sum(layer["total"] for layer in found["layers"]) == numbers
+    assert [site["parts"] for site in found["summary"]["sites"]] == [2, 2]
     assert found["agreement"]["file"] == 0
     if find_spec("onnxruntime") is not None:
         assert found["agreement"]["onnx"] < 1e-3
