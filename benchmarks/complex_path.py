@@ -145,13 +145,11 @@ def walk(
     :param method: a name of :data:`PRIORS`.
     :param key: what the dense network depends on, in words.
     """
-    parts = {k: v for k, v in asdict(recipe).items() if k not in AFTER_THE_FIT}
-    text = json.dumps([key, method, parts])
-    folder = CACHE / f"{name}-{zlib.crc32(text.encode()):08x}"
+    text = fit_key(method, recipe, key=key)
     model = ps.SparseModel(dense, PRIORS[method](), ps.likelihoods.Categorical(num_data=data.num_data))
     guide = guides.AutoSparse(model, log_var=recipe.log_var)
     original = model.original_parameters
-    shots: dict[int, Path] = {end: folder / f"step-{end}.pt" for end in recipe.ends}
+    shots = shots_of(name, text, recipe)
 
     def say(state: Any) -> None:
         last = state.history[-1]
@@ -182,20 +180,37 @@ def walk(
     cpu = time.process_time()
     points = []
     for beta, shot in zip(recipe.kl_weights, shots.values(), strict=True):
-        fitted, posterior = torch.load(shot, weights_only=False)  # our own, of this machine
         for threshold in recipe.thresholds:
-            before = ps.prune(fitted, posterior, threshold=threshold, val_loader=data.val)
-            before = replace(before, original_parameters=original)
-            after = ps.fine_tune(
-                before, data.train, epochs=recipe.tune_epochs, lr=recipe.tune_lr, val_loader=data.val, progress=False
-            )
-            points.append(Point(beta, threshold, before, after))
+            points.append(cut(shot, beta, threshold, data, recipe, original=original))
             print(points[-1], flush=True)
     spent = {
         "cpu_seconds": {"fit": round(seconds, 1), "fine_tune": round(time.process_time() - cpu, 1)},
         "step_ms": [round(history[i]["step_ms"], 1) for i in (0, -1)],
     }
     return points, spent
+
+
+def fit_key(method: str, recipe: Recipe, *, key: str) -> str:
+    """Everything that the fit of a path depends on, in words."""
+    parts = {k: v for k, v in asdict(recipe).items() if k not in AFTER_THE_FIT}
+    return json.dumps([key, method, parts])
+
+
+def shots_of(name: str, text: str, recipe: Recipe) -> dict[int, Path]:
+    """Where model and guide stand as they were at the end of each step."""
+    folder = CACHE / f"{name}-{zlib.crc32(text.encode()):08x}"
+    return {end: folder / f"step-{end}.pt" for end in recipe.ends}
+
+
+def cut(shot: Path, beta: float, threshold: float, data: Data, recipe: Recipe, *, original: int) -> Point:
+    """Prune what stood at the end of a step, and fine-tune it."""
+    fitted, posterior = torch.load(shot, weights_only=False)  # our own, of this machine
+    before = ps.prune(fitted, posterior, threshold=threshold, val_loader=data.val)
+    before = replace(before, original_parameters=original)
+    after = ps.fine_tune(
+        before, data.train, epochs=recipe.tune_epochs, lr=recipe.tune_lr, val_loader=data.val, progress=False
+    )
+    return Point(beta, threshold, before, after)
 
 
 def choose(points: Sequence[Point], rate: float) -> Point | None:
