@@ -20,18 +20,34 @@ GROUPS = {
 }
 
 
-def _row(result: dict[str, Any]) -> list[str]:
+ABOUT = (
+    "Rates count the numbers of the weights, two for a complex one, and not the biases, of networks in memory, not "
+    "yet rounded; what is chosen is the lowest validation error after fine-tuning of at least the rate. *β* is the KL "
+    "weight of the chosen points: above 1 the prior is over-weighted, below it the posterior is a cold one. *Dense* "
+    "has fewer epochs than path and fine-tuning have; where it was trained for as many, a line below says so."
+)
+
+
+def _weights(study: Study, row: str, seeds: list[int], asked: str) -> str:
+    """KL weights of the points that the seeds have chosen."""
+    found = [json.loads((RESULTS / f"{study.name}-{row}-seed{seed}.json").read_text()) for seed in seeds]
+    betas = sorted({f["chosen"][asked]["kl_weight"] for f in found})
+    return f"{betas[0]:g}" if len(betas) == 1 else f"{betas[0]:g} to {betas[-1]:g}"
+
+
+def _row(study: Study, result: dict[str, Any]) -> list[str]:
     """Lines of one row: the dense network, then each rate."""
     dense = spread(result["dense"]["test_error"], 2, 100)
     minutes = spread(result["cpu_seconds"], 1, 1 / 60)
-    lines = [f"| {result['row']} | 1 | {dense} | | | {result['parameters']:,} | {minutes} |"]
+    lines = [f"| {result['row']} | 1 | | {dense} | | | {result['parameters']:,} | {minutes} |"]
     for asked, found in result["rates"].items():
         if "rate" not in found:
             missed = f"{found['seeds_that_missed_it']} of {len(result['seeds'])} seeds did not reach it"
-            lines.append(f"| | ≥ {asked} | {missed} | | | | |")
+            lines.append(f"| | ≥ {asked} | | {missed} | | | | |")
             continue
         before, after, above = (spread(found[key], 2, 100) for key in ("before", "after", "above_dense"))
-        lines.append(f"| | {spread(found['rate'], 0)} | {after} | {before} | {above} | | |")
+        beta = _weights(study, result["row"], result["seeds"], asked)
+        lines.append(f"| | {spread(found['rate'], 0)} | {beta} | {after} | {before} | {above} | | |")
     return lines
 
 
@@ -69,20 +85,22 @@ def _curve(study: Study, prefix: str) -> list[str]:
     return ["", f"![{prefix}: validation error against compression, one line a seed; dotted: dense](results/{name})"]
 
 
-def _recipes(study: Study, prefixes: list[str], found: dict[str, dict[str, Any]]) -> list[str]:
+def _recipes(study: Study, found: dict[str, dict[str, Any]]) -> list[str]:
     """What the networks were trained with, and the rows that have not been run."""
     lines: dict[str, list[str]] = {}
-    for prefix in prefixes:
-        path = next((r["recipe"]["path"] for name, r in found.items() if name.startswith(f"{prefix}-")), None)
-        if path is None:
-            continue
+    for name, result in found.items():
+        path = result["recipe"]["path"]
         epochs = path["first_epochs"] + (len(path["kl_weights"]) - 1) * path["step_epochs"]
         weights, thresholds = (", ".join(f"{v:g}" for v in path[key]) for key in ("kl_weights", "thresholds"))
         text = (
             f"{path['dense_epochs']} dense epochs, a path of {epochs} with KL weights {weights}, cut at log α "
             f"{thresholds}, each point fine-tuned for {path['tune_epochs']}"
         )
-        lines.setdefault(text, []).append(prefix)
+        lines.setdefault(text, []).append(name)
+    seeds: dict[str, list[str]] = {}
+    for name, result in found.items():
+        seeds.setdefault(", ".join(map(str, result["seeds"])), []).append(name)
+    lines |= {f"seeds {numbers}": [", ".join(rows)] for numbers, rows in seeds.items()}
     missing = [row for row in study.rows if row not in found]
     return [f"- {', '.join(names)}: {text}." for text, names in lines.items()] + (
         [f"- not run yet: {', '.join(missing)}."] if missing else []
@@ -144,13 +162,13 @@ def complex_networks() -> list[str]:
         ]
         if not found:
             continue
-        head = "| row | times fewer numbers | test error % | before fine-tuning | above dense, points | numbers "
-        lines += [f"## {title}", "", head + "| CPU min a seed |", "|---|---|---|---|---|---|---|"]
+        head = "| row | times fewer numbers | β | test error % | before fine-tuning | above dense, points | numbers "
+        lines += [f"## {title}", "", ABOUT, "", head + "| CPU min a seed |", "|---|---|---|---|---|---|---|---|"]
         for result in found:
-            lines += _row(result)
+            lines += _row(study, result)
         lines.append("")
         lines += [f"- {part}: {text}." for part, text in study.splits.items()]
-        lines += _recipes(study, prefixes, {result["row"]: result for result in found})
+        lines += _recipes(study, {result["row"]: result for result in found})
         if study is MNIST:
             lines += [f"- otherwise than the paper: {text}." for text in found[0]["otherwise_than_the_paper"]]
         lines += _worth_of_phase({result["row"]: result for result in found})
@@ -166,7 +184,63 @@ def complex_networks() -> list[str]:
         for prefix in prefixes:
             lines += _curve(study, prefix)
         lines.append("")
-    return [*lines, *_steps()]
+    return [*lines, *_baselines(), *_steps(), *_forms()]
+
+
+NAMES = {
+    "posterior": "posterior (C-VD), steps of its deviations",
+    "modulus": "modulus, cut at once",
+    "modulus-in-rounds": "modulus, cut in rounds",
+    "l1": "ℓ1 on moduli",
+}
+
+
+def _baselines() -> list[str]:
+    """Table of the posterior and what cuts by size, with files."""
+    result = read("complex_baselines")
+    if result is None:
+        return []
+    settings = result["settings"]
+    lines = [
+        "## Complex weights: the posterior and its baselines",
+        "",
+        f"{result['row']}, seeds {', '.join(map(str, result['seeds']))}: the points of the table above and, with as "
+        "many weights, what else starts from the same dense network and has as many epochs in all. Files: the "
+        f"posterior's is rounded by its deviations, the others' by {settings['clusters']} centres of k-means in the "
+        "plane for each layer. Penalty and learning rates of the baselines were chosen on seed 40, on validation data.",
+        "",
+        "| | times fewer numbers | test error % | bytes | of the file, % |",
+        "|---|---|---|---|---|",
+    ]
+    for rate, rows in result["rates"].items():
+        lines.append(f"| **×{rate}** | | | | |")
+        for name, row in rows.items():
+            errors = spread(row["test_error"], 2, 100), spread(row["file_test_error"], 2, 100)
+            lines.append(
+                f"| {NAMES[name]} | {spread(row['rate'])} | {errors[0]} | {spread(row['bytes'])} | {errors[1]} |"
+            )
+    return [*lines, ""]
+
+
+def _forms() -> list[str]:
+    """Table of the forms in which complex maps can be computed."""
+    result = read("complex_forms")
+    if result is None:
+        return []
+    lines = [
+        "## Forms of complex maps",
+        "",
+        "Time of forward and backward pass, one thread, complex64, best of interleaved runs, of that of the first "
+        "form; medians over shapes (in the JSON one by one). In bold what the library takes.",
+        "",
+        "| map | | | | |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, medians in result["medians"].items():
+        taken = "chosen" if kind == "bilinear" else "native" if kind == "linear" else "blocks"
+        cells = [f"**{k} {v:.2f}**" if k == taken else f"{k} {v:.2f}" for k, v in medians.items()]
+        lines.append(f"| {kind} | {' | '.join([*cells, *[''] * (4 - len(cells))])} |")
+    return [*lines, ""]
 
 
 def _steps() -> list[str]:
