@@ -3,6 +3,9 @@
 10,000 training images, as in Nazarov and Burnaev (2020), listed by a generator of fixed seed among the first 55,000;
 the last 5,000 are the validation data. Rates count numbers: a complex weight has two.
 
+The convolutions have the paper's epochs: 40 dense, 75 of the path, 40 of fine-tuning. An earlier recipe had ten for the
+dense network, which was then no measure, and was seen on the test set with seeds 40 to 43: theirs are 44 to 46.
+
     python benchmarks/complex_mnist.py [--rows conv-fft-C-VD …] [--seeds 40 41 42] [--tune]
 """
 
@@ -22,17 +25,18 @@ from pyrosparse.data import TensorLoader
 TRAINING, SUBSET_SEED = 10_000, 2020
 PATHS = {
     "conv": Recipe(
-        dense_epochs=10,
+        dense_epochs=40,
         kl_weights=(1.0, 2.0, 4.0),
-        first_epochs=15,
-        step_epochs=20,
-        thresholds=(2.5, 2.2),
+        first_epochs=25,
+        step_epochs=25,
+        thresholds=(2.0,),
         tune_epochs=40,
+        tune_lr=1e-2,
     ),
     "dense": Recipe(dense_epochs=8, kl_weights=(0.3, 0.6, 1.2, 1.8), first_epochs=15, thresholds=(3.0, 2.5)),
 }
-# the real convolutions have half as many numbers, and need another step to come to a two-hundredth of these
-REAL_CONVOLUTIONS = replace(PATHS["conv"], kl_weights=(1.0, 2.0, 4.0, 8.0))
+# the real convolutions have half as many numbers: to come to a two-hundredth of these, they need more weight
+REAL_CONVOLUTIONS = replace(PATHS["conv"], kl_weights=(2.0, 4.0, 8.0))
 RATES = {"conv": (100.0, 200.0), "dense": (100.0, 500.0)}
 METHODS = ("C-VD", "C-ARD", "R-VD", "R-ARD")
 ROWS = {
