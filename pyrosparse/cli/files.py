@@ -144,8 +144,8 @@ def _takes_complex(network: nn.Module, example: Tensor) -> bool:
             continue
     if len(taken) == 2:  # noqa: PLR2004 - both
         warnings.warn(
-            "the network takes real and complex examples alike, and is written for real ones: for the other give "
-            "--complex, and --real to read this no more",
+            "the network takes real and complex examples alike, and is written for real ones: for the others give "
+            "--complex; --real says that this is meant",
             PyrosparseWarning,
             stacklevel=2,
         )

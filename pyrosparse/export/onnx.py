@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import io
 import os
@@ -93,7 +94,8 @@ def _shared(data: bytes) -> bytes:
     instead: dict[str, str] = {}
     for constant in list(model.graph.initializer):
         content = onnx.numpy_helper.to_array(constant)
-        name = first.setdefault((content.dtype, content.shape, content.tobytes()), constant.name)
+        digest = hashlib.blake2b(content.tobytes()).digest()
+        name = first.setdefault((content.dtype, content.shape, digest), constant.name)
         if name != constant.name:
             instead[constant.name] = name
             model.graph.initializer.remove(constant)
