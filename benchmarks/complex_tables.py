@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -60,7 +61,7 @@ def _curve(study: Study, prefix: str) -> list[str]:
     axes = figure.add_subplot()
     rows = [name for name in study.rows if name.startswith(f"{prefix}-")]
     drawn = False
-    for colour, row in zip(COLOURS, rows, strict=False):
+    for colour, row in zip(itertools.cycle(COLOURS), rows, strict=False):
         label: str | None = row
         for path in sorted(RESULTS.glob(f"{study.name}-{row}-seed*.json")):
             seed = json.loads(path.read_text())

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from numbers import Integral
 
 import torch
 from torch import nn
@@ -93,8 +94,8 @@ def check_sizes(network: str, **sizes: int | Sequence[int]) -> None:
     :raises ConfigError: naming the one that is not.
     """
     for name, value in sizes.items():
-        for size in [value] if isinstance(value, int) or not isinstance(value, Sequence) else value:
-            if not isinstance(size, int) or size < 1:
+        for size in value if isinstance(value, Sequence) else [value]:
+            if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
                 raise ConfigError(f"{network}: {name} is {value!r}; give whole numbers of at least 1")
 
 

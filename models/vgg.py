@@ -64,7 +64,7 @@ def complex_vgg_16(
         average pooling.
     :param complex_input: whether the data are complex: real twins then read both parts.
     :param fourier: begin with the two-dimensional Fourier transform of the images; real twins read both parts of it.
-    :raises ConfigError: for another twin, or a width that leaves a layer without filters.
+    :raises ConfigError: for another twin, sizes that are none, or a width that leaves a layer without filters.
     """
     if not width > 0:
         raise ConfigError(f"complex_vgg_16: width is {width}; give a positive factor")

@@ -133,20 +133,24 @@ def _takes_complex(network: nn.Module, example: Tensor) -> bool:
 
     from pyrosparse.errors import PyrosparseWarning
 
-    taken: list[torch.dtype] = []
+    refused: dict[torch.dtype, str] = {}
     network.eval()
     for kind in (torch.float32, torch.complex64):
         try:
             with torch.no_grad():
                 network(example.to(kind))
-            taken.append(kind)
-        except Exception:  # noqa: BLE001, S112 - whatever a network says of what it does not take; the export says it
-            continue
-    if len(taken) == 2:  # noqa: PLR2004 - both
+        except Exception as error:  # noqa: BLE001 - whatever a network says of what it does not take
+            refused[kind] = str(error).partition("\n")[0]
+    if len(refused) == 2:  # noqa: PLR2004 - real and complex ones
+        raise ConfigError(
+            f"the network takes no example of shape {tuple(example.shape[1:])}: give another --shape. Of real "
+            f"numbers it says {refused[torch.float32]!r}, of complex ones {refused[torch.complex64]!r}"
+        )
+    if not refused:
         warnings.warn(
             "the network takes real and complex examples alike, and is written for real ones: for the others give "
             "--complex; --real says that this is meant",
             PyrosparseWarning,
             stacklevel=2,
         )
-    return taken == [torch.complex64]
+    return torch.float32 in refused

@@ -176,8 +176,8 @@ class Baselines(Table):
 
     ``magnitude`` keeps the largest weights, as many as the posterior has kept unless ``density`` says another share,
     and trains them for ``epochs``; ``kmeans`` gives these at most ``clusters`` values a layer; ``l1`` trains with a
-    ``penalty`` on the size of each weight for ``l1_epochs``, keeps at most as many, and trains them without it for
-    ``epochs``. The size of a complex weight is its modulus.
+    ``penalty`` on the size of each weight for ``l1_epochs``, keeps what it leaves, or as many of it, and trains that
+    without it for ``epochs``. The size of a complex weight is its modulus.
     """
 
     methods: Annotated[list[Literal["magnitude", "l1", "kmeans"]], Field(min_length=1)] = ["magnitude", "l1", "kmeans"]

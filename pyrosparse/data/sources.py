@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from pyrosparse.data.dataset import Dataset
 from pyrosparse.data.idx import read_folder
-from pyrosparse.errors import DataError
+from pyrosparse.errors import DataError, PyrosparseWarning
 from pyrosparse.text import nearest
 
 __all__ = ["SOURCES", "load"]
@@ -98,6 +99,18 @@ def _npz(path: Path | None, validation: float | int | None, seed: int) -> Datase
     arrays = _read_npz(path)
     x, x_test = (_inputs(path, key, arrays[key]) for key in ("x_train", "x_test"))
     y, y_test = (_labels(path, key, arrays[key]) for key in ("y_train", "y_test"))
+    if y.dim() != y_test.dim():
+        raise DataError(
+            f"{path}: y_train has shape {tuple(y.shape)} and y_test {tuple(y_test.shape)}: give one label an example "
+            "in both, or several"
+        )
+    if y.dim() > 1 and y.shape[1] > 1 and bool((y.sum(1) == 1).all()):
+        warnings.warn(
+            f"{path}: every example of y_train has exactly one of its {y.shape[1]} labels, and they are taken for "
+            "labels that may hold together: where they are classes, give their numbers, shape (N,)",
+            PyrosparseWarning,
+            stacklevel=3,
+        )
     if len(x) != len(y):
         raise DataError(f"{path}: x_train has {len(x)} examples and y_train {len(y)}: give one label an example")
     count = _count(0.1 if validation is None else validation, len(y))
@@ -146,7 +159,7 @@ def _inputs(path: Path, key: str, array: NDArray[np.generic]) -> Tensor:
 
 
 def _labels(path: Path, key: str, array: NDArray[np.generic]) -> Tensor:
-    if array.ndim not in {1, 2} or array.size == 0:
+    if array.ndim not in {1, 2} or array.size == 0 or array.shape[1:] == (1,):
         raise DataError(
             f"{path}: {key} has shape {array.shape}: give one whole number an example, shape (N,), or 1 or 0 for each "
             "of several labels, shape (N, labels)"
@@ -158,6 +171,14 @@ def _labels(path: Path, key: str, array: NDArray[np.generic]) -> Tensor:
             place = ", ".join(str(int(n)) for n in np.unravel_index(i, array.shape))
             raise DataError(
                 f"{path}: {key}[{place}] is {array.flat[i]!s} ({array.dtype}), and labels must be whole numbers"
+            )
+    if array.ndim == 2:  # noqa: PLR2004 - examples and labels
+        answers = (array == 0) | (array == 1)
+        if not np.all(answers):
+            example, label = np.argwhere(~answers)[0].tolist()
+            raise DataError(
+                f"{path}: {key}[{example}, {label}] is {array[example, label]!s}, and labels that may hold together "
+                "must be 1 or 0"
             )
     return torch.from_numpy(array.astype(np.int64 if array.ndim == 1 else np.float32))
 

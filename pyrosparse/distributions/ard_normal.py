@@ -72,9 +72,9 @@ class ARDNormal(PrecisionPrior):
 def _kl(q: DropoutNormal, p: ARDNormal) -> Tensor:
     shape = common_shape(q.batch_shape, p.batch_shape)
     if p.precision is None:
-        return weight_kl(q.loc, q.log_var, ard, variance=q.sigma2, keep=q.keep).expand(shape)
+        return weight_kl(q.loc, q.log_var, ard, variance=q.known_variance, keep=q.keep).expand(shape)
     q = q if q.batch_shape == shape else q.expand(shape)
-    return gaussian_kl(q.loc, q.log_var, p.precision, variance=q.sigma2, keep=q.keep)
+    return gaussian_kl(q.loc, q.log_var, p.precision, variance=q.known_variance, keep=q.keep)
 
 
 @register_kl(DropoutNormal, ARDNormal)

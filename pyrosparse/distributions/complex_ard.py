@@ -78,7 +78,7 @@ class ComplexARD(PrecisionPrior):
 def _complex_normal(q: ComplexNormal, p: ComplexARD) -> Tensor:
     shape = common_shape(q.batch_shape, p.batch_shape)
     if p.precision is None:
-        value = complex_weight_kl(q.loc, q.log_var, complex_ard, variance=q.sigma2, keep=q.keep)
+        value = complex_weight_kl(q.loc, q.log_var, complex_ard, variance=q.known_variance, keep=q.keep)
     else:
         tau = p.precision
         q = q if q.batch_shape == shape else q.expand(shape)

@@ -111,7 +111,7 @@ class ComplexLogUniform(TorchDistribution):
 
 @register_kl(ComplexNormal, ComplexLogUniform)
 def _complex_normal(q: ComplexNormal, p: ComplexLogUniform) -> Tensor:
-    value = complex_weight_kl(q.loc, q.log_var, COMPLEX_FORMS[p.kl], variance=q.sigma2, keep=q.keep)
+    value = complex_weight_kl(q.loc, q.log_var, COMPLEX_FORMS[p.kl], variance=q.known_variance, keep=q.keep)
     if p.rho != 2.0:
         value = 0.5 * p.rho * value + q.kept((0.5 * p.rho - 1.0) * q.log_var)
     if q.relation is not None:

@@ -98,7 +98,7 @@ def relation_term(log_alpha: Tensor, cosine: Tensor, kappa: Tensor) -> Tensor:
     r"""Return ``D(r, r * cosine, kappa)``, ``r = 1/alpha``; 0 for a circular Gaussian; all of one shape.
 
     Error below 1e-6 in float32 for :math:`|\xi| \le 0.999` and 1e-12 in float64 for :math:`|\xi| \le 0.99`; it grows to
-    2e-6 and 2e-11 at 0.9999, and the value stays finite on the rim. About 0.3 microseconds a weight. Differentiable
+    2e-6 and 2e-11 at 0.9999, and the value stays finite on the rim. About 0.7 microseconds a weight. Differentiable
     once.
 
     :param log_alpha: :math:`\log\sigma^2 - \log|\mu|^2`.

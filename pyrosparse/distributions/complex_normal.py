@@ -181,7 +181,7 @@ class ComplexNormal(LogVariance, TorchDistribution):
 
 @register_kl(ComplexNormal, ComplexNormal)
 def _complex_normal(q: ComplexNormal, p: ComplexNormal) -> Tensor:
-    r"""KL of two Gaussians of the plane, 0 where q is not kept.
+    r"""KL of two Gaussians of the plane, 0 where q is not kept; p is a prior, all of which is kept.
 
     .. math:: \log\frac{\sigma_p^2}{\sigma_q^2} + \tfrac12\log\frac{1-|\xi_p|^2}{1-|\xi_q|^2}
         + \frac{\sigma_q^2(1 - \mathrm{Re}\,\bar\xi_p\xi_q) + |d|^2 - \mathrm{Re}\,\bar\xi_p d^2}

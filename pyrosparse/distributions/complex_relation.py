@@ -37,21 +37,34 @@ class _Bounded(torch.autograd.Function):
     """``a r`` with ``r = (1 + |a|^2)^(-1/2)``.
 
     Its derivative ``r (1 - r^2 a a^T)`` is taken as ``r^3 (1 + b b^T)`` with b = ia, a sum without a difference of
-    numbers that are nearly the same where a is large.
+    numbers that are nearly the same where a is large; it is symmetric, so that it serves both modes.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, a: Tensor) -> Tensor:
-        ctx.save_for_backward(a)
+    def forward(a: Tensor) -> Tensor:
         return a * torch.rsqrt(1.0 + squared_modulus(a)).unsqueeze(-1)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        (a,) = ctx.saved_tensors
-        (g,) = grad_outputs
-        r = torch.rsqrt(1.0 + squared_modulus(a)).unsqueeze(-1)
-        across = torch.stack([-a[..., 1], a[..., 0]], -1) * r
-        return r * (r * r * g + across * (across * g).sum(-1, keepdim=True))
+        return _turned_inwards(*ctx.saved_tensors, *grad_outputs)
+
+    @staticmethod
+    def jvp(ctx: Any, *grad_inputs: Tensor) -> Tensor:
+        return _turned_inwards(*ctx.saved_tensors, *grad_inputs)
+
+
+def _turned_inwards(a: Tensor, g: Tensor) -> Tensor:
+    """The derivative of :class:`_Bounded` at ``a``, applied to ``g``."""
+    r = torch.rsqrt(1.0 + squared_modulus(a)).unsqueeze(-1)
+    across = torch.stack([-a[..., 1], a[..., 0]], -1) * r
+    return r * (r * r * g + across * (across * g).sum(-1, keepdim=True))
 
 
 def bounded_relation(unbounded: Tensor) -> Tensor:

@@ -122,4 +122,4 @@ def _normal(q: DropoutNormal, p: Normal) -> Tensor:
     shape = common_shape(q.batch_shape, p.batch_shape)
     q = q if q.batch_shape == shape else q.expand(shape)
     precision = p.scale.square().reciprocal()
-    return gaussian_kl(q.loc - p.loc, q.log_var, precision, variance=q.sigma2, keep=q.keep)
+    return gaussian_kl(q.loc - p.loc, q.log_var, precision, variance=q.known_variance, keep=q.keep)

@@ -90,7 +90,7 @@ class LogUniform(TorchDistribution):
 
 @register_kl(DropoutNormal, LogUniform)
 def _dropout_normal(q: DropoutNormal, p: LogUniform) -> Tensor:
-    value = weight_kl(q.loc, q.log_var, FORMS[p.kl], variance=q.sigma2, keep=q.keep)
+    value = weight_kl(q.loc, q.log_var, FORMS[p.kl], variance=q.known_variance, keep=q.keep)
     return value.expand(common_shape(q.batch_shape, p.batch_shape))
 
 

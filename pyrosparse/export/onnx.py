@@ -90,13 +90,16 @@ def _shared(data: bytes) -> bytes:
     import onnx
 
     model = onnx.load_from_string(data)
+    if any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute):
+        return data  # a branch or a loop may read constants of the graph around it by their names
     first: dict[tuple[object, ...], str] = {}
     instead: dict[str, str] = {}
+    outputs = {value.name for value in model.graph.output}
     for constant in list(model.graph.initializer):
         content = onnx.numpy_helper.to_array(constant)
         digest = hashlib.blake2b(content.tobytes()).digest()
         name = first.setdefault((content.dtype, content.shape, digest), constant.name)
-        if name != constant.name:
+        if name != constant.name and constant.name not in outputs:
             instead[constant.name] = name
             model.graph.initializer.remove(constant)
     for node in model.graph.node:

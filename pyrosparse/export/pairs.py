@@ -115,7 +115,7 @@ def _linear(module: psnn.ComplexLinear, z: Pair) -> Pair:
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     # without a bias it would become another operator, for which the weight is stored once more, transposed
-    return F.linear(x, weight, torch.zeros(len(weight), dtype=x.dtype) if bias is None else bias)
+    return F.linear(x, weight, torch.zeros(len(weight), dtype=x.dtype, device=x.device) if bias is None else bias)
 
 
 def _bilinear(module: psnn.ComplexBilinear, first: Pair, second: Pair) -> Pair:
@@ -259,7 +259,7 @@ def _short_time(module: psnn.ShortTimeFourier, x: Tensor | Pair) -> Pair:
         signal = F.pad(signal, (n // 2, n // 2), mode=module.pad_mode)
     parts = []
     for wave in (np.cos(angle), -np.sin(angle)):
-        kernel = torch.from_numpy(scale * window * wave).to(x.dtype)[:, None]
+        kernel = torch.from_numpy(scale * window * wave).to(x)[:, None]
         frames = F.conv1d(signal, kernel.detach().clone(), stride=module.hop_length)
         parts.append(frames.reshape(*x.shape[:-1], *frames.shape[-2:]))
     return Pair(*parts)

@@ -178,7 +178,7 @@ class PhaseShift(nn.Module):
         """
         check_complex(self, input, self.phase)
         last = input.shape[max(input.dim() - len(self.shape), 0) :]
-        if len(last) != len(self.shape) or any(n not in {1, m} for n, m in zip(self.shape, last, strict=True)):
+        if len(last) != len(self.shape) or not all(n in (1, m) for n, m in zip(self.shape, last, strict=True)):
             raise NetworkError(
                 f"PhaseShift has phases of shape {self.shape}, which do not broadcast to the last axes of a tensor of "
                 f"shape {tuple(input.shape)}"

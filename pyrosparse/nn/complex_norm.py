@@ -150,10 +150,11 @@ def inverse_root(covariance: Tensor, eps: float) -> Tensor:
     :math:`V^{1/2} = (V + sI)/t` with :math:`s = \sqrt{\det V}`, :math:`t = \sqrt{\mathrm{tr} V + 2s}`.
     """
     a, b, c = covariance[..., 0, 0] + eps, covariance[..., 0, 1], covariance[..., 1, 1] + eps
-    # parts that go together: of the smaller eigenvalue, which is at least eps, rounding leaves nothing in a c - b b
-    trace = a + c
-    least = (8.0 * torch.finfo(covariance.dtype).eps * trace).clamp_min(eps)
-    s = torch.maximum(a * c - b * b, least * (trace - least)).sqrt()
+    # Of the smaller eigenvalue, which is at least eps, rounding leaves nothing in a c - b b where the parts go
+    # together, and next to a much larger one its whitened part drowns: the determinant is kept above both errors.
+    trace, square, rounding = a + c, b * b, torch.finfo(covariance.dtype).eps
+    least = torch.maximum(8.0 * rounding * square, rounding / 16.0 * trace.square())
+    s = torch.maximum(a * c - square, torch.maximum(least, eps * (trace - eps))).sqrt()
     t = (trace + 2.0 * s).sqrt()
     rows = [torch.stack([c + s, -b], -1), torch.stack([-b, a + s], -1)]
     return torch.stack(rows, -2) / (s * t)[..., None, None]

@@ -57,7 +57,7 @@ class Comparing:
     def _finish_l1(self) -> None:
         run, table = self.run, self.run.config.baselines
         assert table is not None
-        clock = Clock()
+        density, clock = self.density, Clock()
         run.seed("l1")
         found = l1_prune(
             self.cutting.fitting.dense,
@@ -65,7 +65,7 @@ class Comparing:
             penalty=table.penalty,
             epochs=table.l1_epochs,
             lr=table.l1_lr,
-            density=self.density,
+            density=density,
             likelihood=run.likelihood,
             val_loader=run.val,
         )

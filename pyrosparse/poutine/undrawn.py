@@ -16,6 +16,7 @@ from pyrosparse.poutine.dispatch import METADATA, getter, layer_arguments
 from pyrosparse.poutine.share import noise_like
 
 __all__ = [
+    "CONJUGATES",
     "LAYERS",
     "PRODUCTS",
     "TRANSPOSES",
@@ -287,11 +288,16 @@ LAYERS = (
 )  # fmt: skip
 PRODUCTS = (torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__)
 TRANSPOSES = (torch.t, torch.transpose, Tensor.t, Tensor.transpose, getter("T"), getter("mT"))
+# of a conjugate weight, mean and relation are conjugate, and the variance is the same
+CONJUGATES = (
+    torch.conj, Tensor.conj, torch.conj_physical, Tensor.conj_physical, torch.resolve_conj, Tensor.resolve_conj,
+    torch.adjoint, Tensor.adjoint, getter("H"), getter("mH"),
+)  # fmt: skip
 
 Undrawn._handlers = {
     getter("requires_grad"): requires_grad,
     **dict.fromkeys(LAYERS, _layer),
     **dict.fromkeys(PRODUCTS, _matmul),
     Tensor.__rmatmul__: _reflected_matmul,
-    **dict.fromkeys(TRANSPOSES, transpose),
+    **dict.fromkeys((*TRANSPOSES, *CONJUGATES), transpose),
 }

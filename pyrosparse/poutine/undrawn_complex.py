@@ -15,6 +15,7 @@ from pyrosparse.pairs import squared_modulus
 from pyrosparse.poutine.dispatch import getter, layer_arguments
 from pyrosparse.poutine.share import noise_like
 from pyrosparse.poutine.undrawn import (
+    CONJUGATES,
     LAYERS,
     PRODUCTS,
     TRANSPOSES,
@@ -77,7 +78,7 @@ def _noisy(mean: Tensor, variance: Tensor, relation: Tensor | None) -> Tensor:
         return _CircularNoise.apply(mean, variance)
     seen = variance > torch.finfo(variance.dtype).tiny
     whole = torch.where(seen, variance, 1.0)
-    xi = relation / whole
+    xi = relation / whole  # and not by the reciprocal, whose gradient leaves float32 for signals of 1e-12
     rest = (1.0 - _SquaredModulus.apply(xi)).clamp_min(torch.finfo(variance.dtype).eps)
     p = (0.5 + 0.5 * rest.sqrt()).sqrt()
     noise = noise_like(mean)
@@ -172,13 +173,6 @@ def _view_as_complex(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs:
 def _contiguous(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Pairs are contiguous enough: their view as complex numbers sees to it."""
     return NotImplemented if args[0].drawn or kwargs or len(args) > 1 else args[0]
-
-
-# of a conjugate weight, mean and relation are conjugate, and the variance is the same
-CONJUGATES = (
-    torch.conj, Tensor.conj, torch.conj_physical, Tensor.conj_physical, torch.resolve_conj, Tensor.resolve_conj,
-    torch.adjoint, Tensor.adjoint, getter("H"), getter("mH"),
-)  # fmt: skip
 
 
 def _moments(weight: Any) -> tuple[Tensor | None, ...]:

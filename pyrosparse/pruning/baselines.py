@@ -84,7 +84,7 @@ def l1_prune(
     :param epochs: passes over the data.
     :param lr: learning rate.
     :param lr_schedule: factor on it by the progress of the run; constant when None.
-    :param density: share of the weights of all layers that stays at most, as :func:`magnitude_prune` takes them.
+    :param density: share of the weights of all layers that stays where more are not 0, as in :func:`magnitude_prune`.
     :param likelihood: labels with logits when None; left as it is.
     :param val_loader: validation data, for the report.
     :param progress: whether to show a bar.

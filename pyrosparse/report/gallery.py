@@ -197,9 +197,9 @@ def posterior(run: Run) -> Html:
         lead += "one that is mostly noise around zero is not worth its bits."
     if any(s.complex_mean is not None for s in run.sites.values()):
         lead += (
-            " Of complex weights, μ is the modulus of the mean and σ² the total variance, of which the direction of "
+            " Of complex weights, μ is the modulus of the mean and σ² the total variance; the direction of the mean, "
+            "along which the curves are drawn, has one half of it in a circular posterior."
         )
-        lead += "the mean, along which the curves are drawn, has one half."
     alive = [s for s in run.sites.values() if s.present.any()]
     if not alive:
         return section(title, lead, absent("No posterior can be drawn:", NO_POSTERIOR))

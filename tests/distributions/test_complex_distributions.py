@@ -202,7 +202,7 @@ def test_bad_parameters_are_refused() -> None:
 def test_variance_is_computed_once_and_stays_connected() -> None:
     log_var = torch.full((3,), -2.0, requires_grad=True)
     q = ComplexNormal(torch.ones(3, 2), log_var)
-    assert q.total_variance.data_ptr() == q.total_variance.data_ptr()
+    assert q.sigma2.data_ptr() == q.known_variance.data_ptr() and not q.known_variance.requires_grad
     with torch.no_grad():
         assert not ComplexNormal(torch.ones(3, 2), log_var).sigma2.requires_grad
     q.total_variance.sum().backward()
@@ -229,6 +229,23 @@ def test_every_use_of_the_variance_has_a_graph_of_its_own(family: Callable[..., 
     with torch.inference_mode():
         lazily = family(torch.ones(shape), torch.zeros(3) - 2.0)
         assert_close(lazily.variance, q.variance.detach())
+        known = family(torch.ones(shape), log_var)
+        assert_close(known.variance, lazily.variance)
+    known.variance.sum().backward()  # what was computed there is of no use here
+
+    def total(x: torch.Tensor) -> torch.Tensor:
+        return family(torch.ones(shape), x, validate_args=False).variance.sum()
+
+    second = torch.func.jacrev(torch.func.grad(total))(log_var.detach())
+    assert_close(second, torch.diag(torch.full((3,), -2.0).exp()))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # of torch's own jacfwd
+def test_transforms_of_a_relation() -> None:
+    pairs = torch.randn(5, 2, dtype=torch.float64)
+    plain = torch.func.vmap(torch.func.jacrev(lambda a: a / (1 + a @ a).sqrt()))(pairs)
+    assert_close(torch.func.vmap(torch.func.jacrev(bounded_relation))(pairs), plain)
+    assert_close(torch.func.vmap(torch.func.jacfwd(bounded_relation))(pairs), plain)
 
 
 def test_no_gradient_reaches_a_cut_weight() -> None:

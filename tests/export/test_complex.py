@@ -202,6 +202,14 @@ def test_what_has_no_form_is_named(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_shape_that_does_not_fit_is_said_in_both_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ps.save(tmp_path / "net.psz", nn.Sequential(psnn.PhaseShift(6), psnn.ComplexLinear(6, 3), psnn.RealPart()))
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(tmp_path / "net.psz"), "-o", str(tmp_path / "net.pt2"), "--shape", "5"])
+    told = capsys.readouterr().err
+    assert ended.value.code and "takes no example of shape (5,)" in told and "do not broadcast" in told
+
+
 @needs_onnx
 @pytest.mark.parametrize("start", ["cast", "cast, complex", "layer", "norm", "parts", "phase"])
 def test_the_command_line(tmp_path: Path, start: str, capsys: pytest.CaptureFixture[str]) -> None:

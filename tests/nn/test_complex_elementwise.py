@@ -138,6 +138,8 @@ def test_numbers_too_small_for_a_phase_count_as_zero(module: nn.Module) -> None:
     assert out.isfinite().all() and out.detach()[:4].abs().max() < 1e-38
     torch.view_as_real(out).sum().backward() if out.is_complex() else out.sum().backward()
     assert z.grad is not None and z.grad.isfinite().all()
+    for lost in (complex("nan+1j"), complex("1+nanj")):
+        assert module(torch.tensor([lost])).isnan().all()  # what has gone wrong is not taken for 0
 
 
 def test_shapes_of_thresholds_and_phases_are_compared() -> None:

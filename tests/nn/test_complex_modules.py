@@ -197,6 +197,14 @@ def test_exports_for_any_size_of_a_batch(case: str, training: bool) -> None:
     torch.testing.assert_close(program.module()(larger), deepcopy(module)(larger))
 
 
+def test_phases_are_exported_for_any_length_of_a_signal() -> None:
+    module, x = made("phase")
+    module = psnn.PhaseShift((4, 1))
+    program = torch.export.export(module, (x,), dynamic_shapes=({2: torch.export.Dim("time", min=2, max=64)},))
+    longer = torch.cat([x, x], 2)
+    torch.testing.assert_close(program.module()(longer), module(longer))
+
+
 @pytest.mark.parametrize("case", [c for c in MODULES if not c.startswith("dropout")])
 def test_exports_as_a_program(case: str) -> None:
     module, x = made(case)

@@ -129,6 +129,11 @@ def test_parts_that_go_together_are_whitened_at_every_scale(slope: float, scale:
     assert difference < 0.02 * gradients[1].abs().max()
 
 
+def test_parts_of_very_different_sizes_are_whitened_each_by_its_own() -> None:
+    covariance = torch.diag(torch.tensor([1e6, 1e-2]))
+    torch.testing.assert_close(inverse_root(covariance, 1e-5).diagonal(), torch.tensor([1e-3, (1e-2 + 1e-5) ** -0.5]))
+
+
 def test_an_empty_batch_passes_and_is_not_remembered() -> None:
     layer = psnn.ComplexBatchNorm2d(3)
     before = {k: v.clone() for k, v in layer.state_dict().items()}

@@ -10,7 +10,7 @@ import pytest
 
 import pyrosparse as ps
 from pyrosparse import pipeline
-from pyrosparse.errors import ConfigError, DataError
+from pyrosparse.errors import ConfigError, DataError, PyrosparseWarning
 from tests.pipeline.runs import settings
 
 NOTES, WINDOW = 5, 64
@@ -65,8 +65,12 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"y_test\[0, 0\] is 2, and labels that may hold together must be 1 or 0"):
         pipeline.run(settings(**tables), tmp_path / "run")
     tables = chords(tmp_path / "bad", y_test=np.zeros(200, int))
-    with pytest.raises(DataError, match=r"y_test has shape \(200,\) and y_train \(540, 5\)"):
+    with pytest.raises(DataError, match=r"y_train has shape \(600, 5\) and y_test \(200,\)"):
         pipeline.run(settings(**tables), tmp_path / "run")
     tables = chords(tmp_path / "bad", y_train=np.full((600, NOTES), 0.5))
     with pytest.raises(DataError, match=r"y_train\[0, 0\] is 0.5 .* must be whole numbers"):
         pipeline.run(settings(**tables), tmp_path / "run")
+    one_hot = np.eye(NOTES)
+    tables = chords(tmp_path / "bad", y_train=one_hot[np.arange(600) % 5], y_test=one_hot[np.arange(200) % 5])
+    with pytest.warns(PyrosparseWarning, match=r"exactly one of its 5 labels.* give their numbers, shape \(N,\)"):
+        ps.data.load("npz", tables["data"]["path"])

@@ -80,8 +80,9 @@ def test_the_file_scores_what_the_metrics_say(finished: Path) -> None:
     data = ps.data.load("digits")
     network = ps.load(finished / "network.psz")
     row = next(r for r in metrics(finished)["stages"] if r["name"] == "file")
-    assert measure.error_of(measure.outputs(network, data.x_test), data.y_test) == row["error"]
-    assert measure.error_of(measure.outputs(network, data.x_val), data.y_val) == row["val_error"]
+    labels = ps.likelihoods.Categorical(num_data=1)
+    assert measure.error_of(labels, measure.outputs(network, data.x_test), data.y_test) == row["error"]
+    assert measure.error_of(labels, measure.outputs(network, data.x_val), data.y_val) == row["val_error"]
     assert sum(int(p.count_nonzero()) for p in network.parameters()) == row["nonzero"]
 
 

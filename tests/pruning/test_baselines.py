@@ -115,7 +115,7 @@ def test_as_many_weights_stay_as_asked_for_where_units_die() -> None:
     assert small.network[0].out_features < 200
 
 
-def test_l1_keeps_at_most_a_share() -> None:
+def test_l1_keeps_a_share_of_what_it_leaves() -> None:
     loader = data()
     network = dense(6, 10, 2)
     small = l1_prune(network, loader, penalty=1e-3, epochs=1, lr=0.01, density=0.25, progress=False)
