@@ -21,7 +21,7 @@ PAPER = (
     "40 dense, 75 sparsifying and 40 fine-tuning epochs, an own run for each KL weight; here one path of KL weights",
     "learning rate 1e-3, ×0.1 at epoch 10, for means and variances alike; here 2e-3 and 5e-2, a cosine for each step",
     "log σ² begins at −10; here at −6",
-    "weights are kept at log α ≤ −½; here the threshold is chosen on validation data",
+    "weights are kept at log α ≤ −½; here at the thresholds above",
 )
 
 
