@@ -5,9 +5,9 @@ undrawn weight) is handed to torch's own function, which asks it; a mode (a defa
 nothing.
 
 Choice (``benchmarks/complex_forms.py``: one thread, forward and backward, median over shapes, relative to torch's
-native complex operation): a linear map by three real products takes 2.3, by one product of real blocks 2.0, so the
-native one stays; a convolution by real blocks takes 0.8, by three real convolutions 0.9. Of the three products that a
-bilinear map can begin with, the one with the smallest result is the fastest, too.
+native complex operation): a linear map by three real products takes 1.8, by one product of real blocks 1.7, so the
+native one stays; a convolution by real blocks takes 0.7 to 0.9, by three real convolutions 0.8 to 1.0. Of the three
+products that a bilinear map can begin with, the one with the smallest result is the fastest, too.
 """
 
 from __future__ import annotations
