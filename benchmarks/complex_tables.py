@@ -245,10 +245,9 @@ def _forms() -> list[str]:
 
 
 def _steps() -> list[str]:
-    path = RESULTS / "complex_step_time.json"
-    if not path.exists():
+    result = read("complex_step_time")
+    if result is None:
         return []
-    result = json.loads(path.read_text())
     lines = [
         "## Step time of complex networks",
         "",

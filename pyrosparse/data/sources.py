@@ -99,11 +99,6 @@ def _npz(path: Path | None, validation: float | int | None, seed: int) -> Datase
     arrays = _read_npz(path)
     x, x_test = (_inputs(path, key, arrays[key]) for key in ("x_train", "x_test"))
     y, y_test = (_labels(path, key, arrays[key]) for key in ("y_train", "y_test"))
-    if y.dim() != y_test.dim():
-        raise DataError(
-            f"{path}: y_train has shape {tuple(y.shape)} and y_test {tuple(y_test.shape)}: give one label an example "
-            "in both, or several"
-        )
     if y.dim() > 1 and y.shape[1] > 1 and bool((y.sum(1) == 1).all()):
         warnings.warn(
             f"{path}: every example of y_train has exactly one of its {y.shape[1]} labels, and they are taken for "
@@ -120,7 +115,7 @@ def _npz(path: Path | None, validation: float | int | None, seed: int) -> Datase
     if y.dim() == 1 and int(y.min()) < 0:
         i = int((y < 0).nonzero()[0, 0])
         raise DataError(f"{path}: y_train[{i}] is {int(y[i])}, and labels must not be negative")
-    if not bool(torch.isfinite(torch.view_as_real(x) if x.is_complex() else x).all()):
+    if y.dim() > 1 or not bool(torch.isfinite(torch.view_as_real(x) if x.is_complex() else x).all()):
         # checked before the split, so that the index in the message is the file's own
         Dataset(str(path), x, y, x, y, x_test, y_test, num_classes)
     return Dataset(str(path), x[train], y[train], x[val], y[val], x_test, y_test, num_classes)
@@ -171,14 +166,6 @@ def _labels(path: Path, key: str, array: NDArray[np.generic]) -> Tensor:
             place = ", ".join(str(int(n)) for n in np.unravel_index(i, array.shape))
             raise DataError(
                 f"{path}: {key}[{place}] is {array.flat[i]!s} ({array.dtype}), and labels must be whole numbers"
-            )
-    if array.ndim == 2:  # noqa: PLR2004 - examples and labels
-        answers = (array == 0) | (array == 1)
-        if not np.all(answers):
-            example, label = np.argwhere(~answers)[0].tolist()
-            raise DataError(
-                f"{path}: {key}[{example}, {label}] is {array[example, label]!s}, and labels that may hold together "
-                "must be 1 or 0"
             )
     return torch.from_numpy(array.astype(np.int64 if array.ndim == 1 else np.float32))
 

@@ -207,7 +207,7 @@ def test_not_finite_complex(tmp_path: Path) -> None:
         ({"y_test": np.arange(9)}, r"y_test\[3\] is 3, and labels must lie in 0 … 2"),
         ({"y_train": np.arange(30) / 2}, r"y_train\[1\] is 0.5"),
         ({"y_train": np.array(["a"] * 30)}, r"y_train\[0\] is a"),
-        ({"y_train": np.zeros((30, 3))}, r"y_train has shape \(30, 3\) and y_test \(9,\)"),
+        ({"y_train": np.zeros((30, 3))}, r"y_test has shape \(9,\) and y_train \(30, 3\)"),
         ({"y_train": np.zeros((30, 3, 2))}, r"y_train has shape \(30, 3, 2\)"),
         ({"y_train": np.zeros(29, int)}, "30 examples and y_train 29"),
         ({"x_test": np.zeros((9, 6))}, r"x_test has examples of shape \(6,\)"),

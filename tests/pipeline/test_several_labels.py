@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"y_test\[0, 0\] is 2, and labels that may hold together must be 1 or 0"):
         pipeline.run(settings(**tables), tmp_path / "run")
     tables = chords(tmp_path / "bad", y_test=np.zeros(200, int))
-    with pytest.raises(DataError, match=r"y_train has shape \(600, 5\) and y_test \(200,\)"):
+    with pytest.raises(DataError, match=r"y_test has shape \(200,\) and y_train \(600, 5\)"):
         pipeline.run(settings(**tables), tmp_path / "run")
     tables = chords(tmp_path / "bad", y_train=np.full((600, NOTES), 0.5))
     with pytest.raises(DataError, match=r"y_train\[0, 0\] is 0.5 .* must be whole numbers"):
