@@ -5,7 +5,7 @@ fine-tuning together. The posterior's network is the one that complex_mnist.py h
 the cache; the others keep as many weights. By modulus: at once, or in rounds with training between them, the way that
 loses least. Files: the posterior's is rounded by its deviations, the others by k-means in the plane.
 
-    python benchmarks/complex_baselines.py [--seeds 44 45 46] [--tune]
+    python benchmarks/complex_baselines.py [--seeds 47 48 49] [--tune]
 """
 
 from __future__ import annotations
@@ -149,9 +149,8 @@ def run_seed(seed: int, settings: Settings, rates: tuple[str, ...], only: list[s
             chosen = table["chosen"][rate]
             step = recipe.ends[recipe.kl_weights.index(chosen["kl_weight"])]
             shot = shots_of(f"complex_mnist-{ROW}-seed{seed}", fit_key(row.method, recipe, key=key), recipe)[step]
-            original = sum(p.numel() for p in dense.parameters())
             torch.manual_seed(seed)
-            point = cut(shot, chosen["kl_weight"], chosen["threshold"], data, recipe, original=original)
+            point = cut(shot, chosen["kl_weight"], chosen["threshold"], data, recipe, dense=dense)
             found["posterior"] = _row(point.after, _file(point.after, data, test=test), numbers, data, None, test=test)
             kept = _kept(point.after.network)
         for name, make in methods(dense, data, kept / numbers, (recipe.ends[-1], recipe.tune_epochs), settings).items():
@@ -172,7 +171,7 @@ def run_seed(seed: int, settings: Settings, rates: tuple[str, ...], only: list[s
 def main() -> None:
     """Run the seeds, write the table of medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[44, 45, 46])
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(STUDY.seeds[ROW]))
     parser.add_argument("--rates", nargs="+", default=list(RATES), choices=RATES)
     parser.add_argument("--tune", action="store_true", help="leave posterior and test set alone, write nothing")
     parser.add_argument("--only", nargs="+", default=[], help="names of methods")

@@ -4,7 +4,12 @@
 the last 5,000 are the validation data. Rates count numbers: a complex weight has two.
 
 The convolutions have the paper's epochs: 40 dense, 75 of the path, 40 of fine-tuning. An earlier recipe had ten for the
-dense network, which was then no measure, and was seen on the test set with seeds 40 to 43: theirs are 44 to 46.
+dense network, which was then no measure, and was seen on the test set with seeds 40 to 43. C-VD of the row as it is,
+cut at log α 2.3 as well, was seen with seeds 47 to 49: +0.11 points above dense at ×129, +0.13 at ×224.
+
+*taught*: the labels of fine-tuning are half the dense network's opinion, and its last epoch is taken instead of the one
+that did best on 5,000 images, which is a lucky one: on 25,000 training images outside the fixed part (seed 47, β 1)
+the error falls from 1.84 to 1.76 % by the last epoch and to 1.50 % by the teacher; the dense network has 1.63 %.
 
     python benchmarks/complex_mnist.py [--rows conv-fft-C-VD …] [--seeds 44 45 46] [--tune]
 """
@@ -37,6 +42,8 @@ PATHS = {
 }
 # the real convolutions have half as many numbers: to come to a two-hundredth of these, they need more weight
 REAL_CONVOLUTIONS = replace(PATHS["conv"], kl_weights=(2.0, 4.0, 8.0))
+# labels are half what the dense network says of the training images; the last epoch is taken
+TAUGHT = replace(PATHS["conv"], kl_weights=(1.0, 2.0), tune_best=False, teacher_weight=0.5, teacher_temperature=4.0)
 RATES = {"conv": (100.0, 200.0), "dense": (100.0, 500.0)}
 METHODS = ("C-VD", "C-ARD", "R-VD", "R-ARD")
 ROWS = {
@@ -51,6 +58,10 @@ ROWS = {
     for network in ("conv", "dense")
     for method in METHODS
 }
+ROWS["conv-fft-C-VD-taught"] = replace(ROWS["conv-fft-C-VD"], path=TAUGHT)
+SEEDS = {name: (44, 45, 46) if name.startswith("conv") else (40, 41, 42) for name in ROWS}
+SEEDS["conv-fft-C-VD-taught"] = (50, 51, 52)
+CLOSE = {100.0: 0.001, 200.0: 0.002}
 
 
 def load(row: Row) -> Data:
@@ -74,7 +85,8 @@ STUDY = Study(
         "validation": "the last 5,000 training images",
         "test": "the 10,000 test images",
     },
-    bars={"conv-fft-C-VD": {100.0: 0.001, 200.0: 0.002}, "dense-fft-C-VD": {500.0: 0.0}},
+    seeds=SEEDS,
+    bars={"conv-fft-C-VD": CLOSE, "conv-fft-C-VD-taught": CLOSE, "dense-fft-C-VD": {500.0: 0.0}},
 )
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from pyrosparse import guides
 from pyrosparse.infer import schedules
 
 # what a fit does not depend on: it is read back from the cache when one of these is changed
-AFTER_THE_FIT = ("thresholds", "tune_epochs", "tune_lr")
+AFTER_THE_FIT = ("thresholds", "tune_epochs", "tune_lr", "tune_best", "teacher_weight", "teacher_temperature")
 PRIORS = {
     "C-VD": ps.priors.ComplexLogUniform,
     "C-ARD": ps.priors.ComplexARD,
@@ -46,6 +46,10 @@ class Recipe:
     :param step_epochs: epochs of each step after it; both multiples of :data:`cached.EVERY`.
     :param thresholds: largest log α that is kept, each of them tried at the end of each step.
     :param alive: largest log α that counts as alive in live shrinking.
+    :param tune_best: fine-tuning gives its epoch of lowest validation error, which favours those that were lucky; or
+        else its last one.
+    :param teacher_weight: share of the dense network's opinion in the labels of fine-tuning.
+    :param teacher_temperature: what the dense network's logits are divided by for it.
     """
 
     dense_epochs: int = 10
@@ -62,6 +66,9 @@ class Recipe:
     alive: float = 3.0
     tune_epochs: int = 10
     tune_lr: float = 5e-4
+    tune_best: bool = True
+    teacher_weight: float = 0.0
+    teacher_temperature: float = 4.0
 
     @property
     def ends(self) -> list[int]:
@@ -181,7 +188,7 @@ def walk(
     points = []
     for beta, shot in zip(recipe.kl_weights, shots.values(), strict=True):
         for threshold in recipe.thresholds:
-            points.append(cut(shot, beta, threshold, data, recipe, original=original))
+            points.append(cut(shot, beta, threshold, data, recipe, dense=dense))
             print(points[-1], flush=True)
     spent = {
         "cpu_seconds": {"fit": round(seconds, 1), "fine_tune": round(time.process_time() - cpu, 1)},
@@ -202,15 +209,21 @@ def shots_of(name: str, text: str, recipe: Recipe) -> dict[int, Path]:
     return {end: folder / f"step-{end}.pt" for end in recipe.ends}
 
 
-def cut(shot: Path, beta: float, threshold: float, data: Data, recipe: Recipe, *, original: int) -> Point:
-    """Prune what stood at the end of a step, and fine-tune it."""
+def cut(shot: Path, beta: float, threshold: float, data: Data, recipe: Recipe, *, dense: nn.Module) -> Point:
+    """Prune what stood at the end of a step, and fine-tune it.
+
+    :param dense: the network that the path began with; the teacher, where there is one.
+    """
     fitted, posterior = torch.load(shot, weights_only=False)  # our own, of this machine
     before = ps.prune(fitted, posterior, threshold=threshold, val_loader=data.val)
-    before = replace(before, original_parameters=original)
-    after = ps.fine_tune(
-        before, data.train, epochs=recipe.tune_epochs, lr=recipe.tune_lr, val_loader=data.val, progress=False
-    )
-    return Point(beta, threshold, before, after)
+    before = replace(before, original_parameters=sum(p.numel() for p in dense.parameters()))
+    train = data.train
+    if recipe.teacher_weight:
+        train = train.soften(dense, weight=recipe.teacher_weight, temperature=recipe.teacher_temperature)
+    seen = data.val if recipe.tune_best else None
+    after = ps.fine_tune(before, train, epochs=recipe.tune_epochs, lr=recipe.tune_lr, val_loader=seen, progress=False)
+    error = after.report.error if recipe.tune_best else ps.evaluate(after.network, data.val).error
+    return Point(beta, threshold, before, replace(after, report=replace(after.report, error=error)))
 
 
 def choose(points: Sequence[Point], rate: float) -> Point | None:

@@ -50,6 +50,7 @@ class Study:
     :param name: of the script, and of its results.
     :param load: gives the data of a row.
     :param splits: how they are split, for the JSON.
+    :param seeds: of the rows' tables; each has its own, because a recipe that is changed gets new ones.
     :param bars: test error above the dense network's, at most, at each rate of a row.
     """
 
@@ -57,6 +58,7 @@ class Study:
     rows: Mapping[str, Row]
     load: Callable[[Row], Data]
     splits: Mapping[str, Any]
+    seeds: Mapping[str, tuple[int, ...]]
     bars: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
 
     def run_seed(self, name: str, seed: int, *, test: bool) -> dict[str, Any]:
@@ -65,7 +67,9 @@ class Study:
         path = RESULTS / f"{self.name}-{name}-seed{seed}.json"
         if test and path.exists():
             found: dict[str, Any] = json.loads(path.read_text())
-            if found["recipe"] == json.loads(json.dumps(asdict(row))):
+            # a field that came later had its default then
+            path_then = asdict(Recipe(**found["recipe"]["path"]))
+            if json.loads(json.dumps(found["recipe"] | {"path": path_then})) == json.loads(json.dumps(asdict(row))):
                 return found
         torch.set_num_threads(1)
         data = self.load(row)
@@ -139,10 +143,10 @@ class Study:
         """Run rows and seeds, one JSON each, then the table of medians."""
         parser = argparse.ArgumentParser(description=description)
         parser.add_argument("--rows", nargs="+", default=list(self.rows), choices=list(self.rows), metavar="ROW")
-        parser.add_argument("--seeds", nargs="+", type=int, default=[40, 41, 42])
+        parser.add_argument("--seeds", nargs="+", type=int, help="those of the row's table, if not given")
         parser.add_argument("--tune", action="store_true", help="leave the test set alone and write nothing")
         options = parser.parse_args()
         for name in options.rows:
-            results = [self.run_seed(name, seed, test=not options.tune) for seed in options.seeds]
+            results = [self.run_seed(name, seed, test=not options.tune) for seed in options.seeds or self.seeds[name]]
             if not options.tune:
                 write(f"{self.name}-{name}.json", self.table_of(name, results))

@@ -5,7 +5,10 @@ FSDD: short-time Fourier features of 4,096 samples, 32 frequencies in 32 frames,
 Each network reads the complex numbers, their moduli alone (then real data, of which nobody has an empty imaginary part
 to read), or the numbers turned by random phases that are fixed. Powers have no phase: they stay as they are.
 
-    python benchmarks/complex_twins.py [--rows flevoland-C-complex …] [--seeds 40 41 42] [--tune]
+An earlier recipe fine-tuned at 1e-3, which left compressed networks of digits half trained (seeds 40 to 43). The rates
+are the best of 1e-3 to 5e-2 on the validation data of other seeds (39, 40), for complex and real networks together.
+
+    python benchmarks/complex_twins.py [--rows flevoland-C-complex …] [--seeds 44 45 46] [--tune]
 """
 
 from __future__ import annotations
@@ -125,7 +128,7 @@ def load(row: Row) -> Data:
     )
 
 
-# few examples: the prior is let in slowly, and fine-tuning is long
+# few examples: the prior is let in slowly, and fine-tuning is long and fast: these rates are far from where it begins
 PATHS = {
     "flevoland": Recipe(
         dense_epochs=90,
@@ -134,7 +137,7 @@ PATHS = {
         step_epochs=15,
         thresholds=(3.0, 2.0),
         tune_epochs=30,
-        tune_lr=1e-3,
+        tune_lr=1e-2,
     ),
     "fsdd": Recipe(
         dense_epochs=120,
@@ -142,9 +145,9 @@ PATHS = {
         first_epochs=30,
         step_epochs=20,
         batch=64,
-        thresholds=(3.0, 2.0),
+        thresholds=(2.0, 1.5),
         tune_epochs=40,
-        tune_lr=1e-3,
+        tune_lr=3e-2,
     ),
 }
 NETWORKS = {
@@ -164,7 +167,7 @@ ROWS = {
     for twin, method in (("C", "C-VD"), ("2R", "R-VD"))
     for phase in ("complex", "modulus", "scrambled")
 }
-STUDY = Study("complex_twins", ROWS, load, SPLITS)
+STUDY = Study("complex_twins", ROWS, load, SPLITS, seeds=dict.fromkeys(ROWS, (44, 45, 46)))
 
 if __name__ == "__main__":
     STUDY.main(__doc__.splitlines()[0])

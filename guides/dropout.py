@@ -149,6 +149,12 @@ class ComplexDropoutFamily(DropoutFamily):
         loc, relation = (self._flat(pairs)[at] for pairs in (q.loc, q.relation))
         return ComplexNormal(loc, q.log_var.flatten()[at], relation, keep).sample((count,))
 
+    @torch.no_grad()
+    def covariance(self) -> Tensor | None:
+        r""":math:`\tfrac12\sigma^2\,\mathrm{Im}\,\xi`."""
+        q = self.elements()
+        return None if q.relation is None else 0.5 * q.variance.sum(-1) * q.relation[..., 1]
+
     def weight_tensors(self) -> dict[str, Tensor]:  # noqa: D102
         tensors = super().weight_tensors()
         return tensors if self.relation is None else tensors | {"relation": self.relation}

@@ -81,6 +81,10 @@ class Family(nn.Module, ABC):
     def std(self) -> Tensor:
         """Posterior standard deviation of each number, shape of the parameter; 0 where a mask has removed it."""
 
+    def covariance(self) -> Tensor | None:
+        """Covariance of real and imaginary part, shape of the weights; None where it is 0, and of real weights."""
+        return None
+
     @abstractmethod
     def freeze(self, keep: Tensor) -> None:
         """Fix a mask: what is not kept is exactly 0 from now on and costs no KL."""

@@ -75,6 +75,9 @@ class GivenFamily(Family):
             variance = 0.5 * torch.stack([variance + tilt, variance - tilt], -1)
         return variance.sqrt() * over_parts(self._frozen, variance)
 
+    def covariance(self) -> Tensor | None:  # noqa: D102
+        return 0.5 * self._relation[0][..., 1] * self._frozen if self._relation else None
+
     def kl(self) -> Tensor:  # noqa: D102
         return registered_kl(self.site, self._posterior, self.prior.distribution(self._mean.shape)).sum().detach()
 

@@ -143,6 +143,14 @@ class GroupFamily(Family):
         z, var_z = (over_parts(moment, mean) for moment in (self.scale.expected().square(), self.scale.variance()))
         return (z * second + var_z * mean + var_z * second).sqrt()
 
+    def covariance(self) -> Tensor | None:  # noqa: D102
+        if self.parts == 1:
+            return None
+        of_weight, w_tilde = self.weights.covariance(), self.weights.mean()
+        z, var_z = self.scale.expected().square(), self.scale.variance()
+        of_scale = var_z * w_tilde[..., 0] * w_tilde[..., 1]  # both parts have the same scale
+        return of_scale if of_weight is None else of_scale + (z + var_z) * of_weight
+
     @torch.no_grad()
     def draws(self, count: int, at: Tensor) -> Tensor:  # noqa: D102
         posteriors = self.scale.posteriors()

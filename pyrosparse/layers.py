@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,7 @@ __all__ = [
     "axes",
     "blank",
     "everything",
+    "frozen_layers",
     "not_zero",
     "over_parts",
     "parts_of",
@@ -125,6 +127,12 @@ def blank(network: nn.Module, shape: torch.Size, *, complex_input: bool = False)
 def sparse_layers(network: nn.Module) -> dict[str, nn.Module]:
     """Every layer of ``network`` whose weight can have a prior, by name, in the order of definition."""
     return {name: m for name, m in network.named_modules() if isinstance(m, SPARSE_LAYERS)}
+
+
+def frozen_layers(layers: Mapping[str, nn.Module]) -> list[str]:
+    """Names of the layers whose own weight, of floating-point numbers, is not to be trained."""
+    weights = {name: module._parameters.get("weight") for name, module in layers.items()}
+    return [n for n, w in weights.items() if w is not None and w.is_floating_point() and not w.requires_grad]
 
 
 def weight_name(layer: str) -> str:

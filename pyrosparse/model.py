@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyrosparse.errors import NetworkError, PriorError, PyrosparseWarning
-from pyrosparse.layers import Site, axes, parts_of, sparse_layers, weight_shape, whole_layers
+from pyrosparse.layers import Site, axes, frozen_layers, parts_of, sparse_layers, weight_shape, whole_layers
 from pyrosparse.likelihoods import Likelihood
 from pyrosparse.poutine.parameters import expose
 from pyrosparse.poutine.undrawn import widened
@@ -40,7 +40,7 @@ class SparseModel(nn.Module):
     :param include: names of layers, or patterns such as ``"conv*"``; None means all but frozen ones.
     :param exclude: names or patterns of layers that stay deterministic.
     :param priors: another prior for some layers, by name or pattern.
-    :raises NetworkError: if nothing is left to sparsify, or a pattern fits no layer.
+    :raises NetworkError: if nothing is left to sparsify, a pattern fits no layer, or a weight is not finite.
     :raises PriorError: if a prior cannot serve a layer.
     """
 
@@ -81,6 +81,7 @@ class SparseModel(nn.Module):
             if id(weight) in served:
                 continue  # tied: one site, named after the first layer that has it
             served.add(id(weight))
+            _check_finite(name, weight)
             chosen = overrides.get(layer, prior)
             chosen.check(layer, module)
             out_axis, in_axis = axes(module)
@@ -189,15 +190,21 @@ def _chosen(network: nn.Module, include: Iterable[str] | None, exclude: Iterable
     return {name: module for name, module in layers.items() if name in kept}
 
 
+def _check_finite(site: str, weight: Tensor) -> None:
+    """Refuse weights that no posterior could start from."""
+    if weight.is_meta or bool(torch.isfinite(weight).all()):
+        return
+    bad = int((~torch.isfinite(weight)).sum())
+    raise NetworkError(
+        f"{site} has {bad} NaN or infinite of {weight.numel()} numbers: the network has diverged or was read wrongly; "
+        "give one with finite weights"
+    )
+
+
 def _without_frozen(layers: Mapping[str, nn.Module], chosen: set[str]) -> set[str]:
     """Leave out, with a word, layers whose weight the user has frozen."""
-    frozen = [
-        name
-        for name, module in layers.items()
-        if name in chosen and (weight := module._parameters.get("weight")) is not None
-        # of integers and complex numbers the prior says that it cannot serve them
-        if not weight.requires_grad and weight.is_floating_point()
-    ]
+    # of integers and complex numbers the prior says that it cannot serve them
+    frozen = frozen_layers({name: module for name, module in layers.items() if name in chosen})
     if len(frozen) == len(chosen):
         raise NetworkError(
             f"the weights of {', '.join(map(repr, frozen))} are frozen (requires_grad=False), and there is no other "

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from pyrosparse.cli import main
 from pyrosparse.config import read
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -84,3 +86,15 @@ def test_settings(path: Path) -> None:
 def test_every_example_is_tested() -> None:
     tested = {name.removeprefix("test_") + ".py" for name in globals() if name.startswith("test_")}
     assert {path.name for path in EXAMPLES.glob("*.py")} <= tested
+
+
+def test_a_complex_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ("pretrain.epochs=4", "fit.epochs=4", "baselines.epochs=1", "fit.relation=true")
+    options = [part for setting in short for part in ("--set", setting)]
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(EXAMPLES / "complex.toml"), "--out", str(tmp_path / "run"), *options])
+    assert not ended.value.code
+    assert "k-means" in capsys.readouterr().out
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Phase and modulus of" in page and "64 complex" in page
+    assert "fc1.weight/covariance" in load_file(tmp_path / "run" / "posterior.safetensors")

@@ -344,3 +344,12 @@ def test_arguments_of_another_kind_are_refused(arguments: Any, kind: type[Except
 def test_a_prior_of_another_kind_for_a_layer_is_refused() -> None:
     with pytest.raises(PriorError, match=r"priors\['fc1'\] is a float"):
         model_of(mlp((2, 2)), priors={"fc1": 2.0})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(bad: float) -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    with torch.no_grad():
+        network[1].weight[0, 1] = bad
+    with pytest.raises(NetworkError, match=r"1\.weight has 1 NaN or infinite of 4 numbers"):
+        SparseModel(network, LogUniform(), Categorical(num_data=3))

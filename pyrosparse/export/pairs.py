@@ -6,7 +6,9 @@ between them are followed by ``torch.fx``.
 
 from __future__ import annotations
 
+import inspect
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +19,7 @@ from torch import Tensor, fx, nn
 
 import pyrosparse.nn as psnn
 from pyrosparse.errors import ExportError
-from pyrosparse.export.pair import ATTRIBUTES, FUNCTIONS, METHODS, Pair
+from pyrosparse.export.pair import ATTRIBUTES, EACH, FUNCTIONS, MAKERS, METHODS, Pair
 from pyrosparse.nn.complex_norm import inverse_root
 from pyrosparse.pairs import numbers_of
 from pyrosparse.pruning.tracing import follow
@@ -60,25 +62,38 @@ def is_complex_network(network: nn.Module) -> bool:
 class _Run(fx.Interpreter):
     """Runs a graph with pairs in the place of complex tensors."""
 
+    def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        value = super().get_attr(target, args, kwargs)
+        if not (isinstance(value, Tensor) and value.is_complex()):
+            return value
+        numbers = value.detach().cpu().numpy()  # a trace would hold the complex tensor that the parts are taken from
+        return Pair(*(torch.from_numpy(part.copy()).to(value.device) for part in (numbers.real, numbers.imag)))
+
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         module = self.fetch_attr(target)
+        given = inspect.signature(module.forward).bind(*args, **kwargs)  # as the module's own forward would take them
+        args, kwargs = given.args, given.kwargs
         form = next((form for kind, form in _FORMS.items() if isinstance(module, kind)), None)
         if form is not None:
             return form(module, *args, **kwargs)
-        if not isinstance(args[0], Pair):
+        if not any(isinstance(z, Pair) for z in (*args, *kwargs.values())):
             return super().call_module(target, args, kwargs)
         if isinstance(module, nn.Flatten | nn.Unflatten | nn.Identity | nn.Dropout):
             return args[0].each(module)
         raise ExportError(f"{target} ({type(module).__name__}) has no form in real arithmetic")
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        listed = args[0] if args and isinstance(args[0], list) else ()
-        if not any(isinstance(z, Pair) for z in (*args, *listed)):
+        if target in MAKERS and not kwargs:
+            return MAKERS[target](*args)
+        listed = args[0] if args and isinstance(args[0], list | tuple) else ()
+        if not any(isinstance(z, Pair | complex) for z in (*args, *listed)):
             return super().call_function(target, args, kwargs)
+        if target is operator.getitem and not isinstance(args[0], Pair):
+            return super().call_function(target, args, kwargs)  # one of a list
         if target in FUNCTIONS and kwargs.keys() <= {"dim"}:
             return FUNCTIONS[target](*args, **kwargs)
         first, *rest = args
-        if target in {torch.flatten, torch.reshape}:
+        if target in EACH:
             return first.each(lambda x: target(x, *rest, **kwargs))
         if target is getattr and rest[0] in ATTRIBUTES:
             return ATTRIBUTES[rest[0]](first)
@@ -90,7 +105,7 @@ class _Run(fx.Interpreter):
             return super().call_method(target, args, kwargs)
         if target in METHODS and not kwargs:
             return METHODS[target](*args)
-        if target in {"flatten", "reshape", "view", "contiguous"}:
+        if target in EACH:
             return pair.each(lambda x: getattr(x, target)(*rest, **kwargs))
         if target in {"size", "dim"}:
             return getattr(pair.re, target)(*rest, **kwargs)
@@ -145,8 +160,9 @@ def _convolution(spatial: int) -> Form:
 def _transposed(spatial: int) -> Form:
     operation = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[spatial - 1]
 
-    def form(m: Any, z: Pair) -> Pair:
-        options = (m.stride, m.padding, m.output_padding, m.groups, m.dilation)
+    def form(m: Any, z: Pair, output_size: Any = None) -> Pair:
+        extra = m.output_padding if output_size is None else tuple(int(e) for e in m._extra(z.re, output_size))
+        options = (m.stride, m.padding, extra, m.groups, m.dilation)
         return _product(m, z, lambda x, w, b: operation(x, w, b, *options))
 
     return form

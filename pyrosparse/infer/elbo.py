@@ -17,7 +17,7 @@ from pyro.util import check_model_guide_match, warn_if_nan
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyrosparse.errors import ConfigError, FitError, PyrosparseWarning
+from pyrosparse.errors import ConfigError, FitError, PyrosparseError, PyrosparseWarning
 from pyrosparse.text import kind, nearest
 
 __all__ = ["ELBOTerms", "SparseELBO"]
@@ -103,8 +103,7 @@ class SparseELBO(TraceMeanField_ELBO):
         self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Tensor, ELBOTerms]:
         self.check_weights()
-        q = poutine.trace(guide).get_trace(*args, **kwargs)
-        p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
+        q, p = _traces(model, guide, args, kwargs)
         pair = (id(model), id(guide))
         if pair not in self._checked:
             # once for each pair: sites that only one of the two has are the commonest mistake, and a draw
@@ -160,6 +159,18 @@ class SparseELBO(TraceMeanField_ELBO):
                 raise ConfigError(f"site_scale[{site!r}] is {weight!r}; give a number of at least 0")
         if not self.kl_scale >= 0:
             raise ConfigError(f"kl_scale is {self.kl_scale!r}; give a number of at least 0")
+
+
+def _traces(
+    model: Callable[..., Any], guide: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[poutine.Trace, poutine.Trace]:
+    """Run the guide, then the model with its draws."""
+    try:
+        q = poutine.trace(guide).get_trace(*args, **kwargs)
+        return q, poutine.trace(poutine.replay(model, trace=q)).get_trace(*args, **kwargs)
+    except PyrosparseError as error:
+        # Pyro adds the shapes of all sites to a message, which says what is wrong without them
+        raise (error.__cause__ if isinstance(error.__cause__, PyrosparseError) else error) from None
 
 
 def _is_latent(site: Any) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pyrosparse.errors import NetworkError
 from pyrosparse.nn import complex_forms as forms
 from pyrosparse.nn.complex_forms import as_complex
-from pyrosparse.nn.complex_weight import Device, check_complex, pairs, reset_uniform
+from pyrosparse.nn.complex_weight import Device, check_channels, check_complex, pairs, reset_uniform
 
 __all__ = [
     "ComplexConv1d",
@@ -130,9 +130,10 @@ class _ComplexConv(_Convolution):
     def forward(self, input: Tensor) -> Tensor:
         """Map ``(N, in, *spatial)`` or ``(in, *spatial)`` to the same with ``out`` channels.
 
-        :raises NetworkError: for an input that is not complex, or not of the weight's precision.
+        :raises NetworkError: for an input that is not complex, not of the weight's precision, or of another shape.
         """
         check_complex(self, input, self.weight)
+        check_channels(self, input, self.spatial, self.in_channels)
         weight, bias = self._parameters_seen()
         padding: Any = self.padding
         if self.padding_mode != "zeros":
@@ -200,10 +201,11 @@ class _ComplexConvTranspose(_Convolution):
 
         :param input: complex tensor.
         :param output_size: spatial shape of the output, where the stride leaves a choice.
-        :raises NetworkError: for an input that is not complex, or not of the weight's precision, or an output size out
-            of reach.
+        :raises NetworkError: for an input that is not complex, not of the weight's precision, or of another shape, or
+            an output size out of reach.
         """
         check_complex(self, input, self.weight)
+        check_channels(self, input, self.spatial, self.in_channels)
         weight, bias = self._parameters_seen()
         extra = self.output_padding if output_size is None else self._extra(input, output_size)
         return type(self).form(input, weight, bias, self.stride, self.padding, extra, self.groups, self.dilation)
@@ -242,8 +244,12 @@ class ComplexConv1d(_ComplexConv):
 
 
 class ComplexConv2d(_ComplexConv):
-    """Complex convolution over ``(N, in, H, W)``, complex tensors in and out, no conjugation.
+    r"""Complex convolution over ``(N, in, H, W)``, complex tensors in and out, no conjugation.
 
+    .. math:: y_o = b_o + \sum_c W_{oc} \star x_c, \qquad
+        W \star x = (A \star u - B \star v) + i (A \star v + B \star u), \quad W = A + iB, \; x = u + iv
+
+    where :math:`\star` is torch's convolution (Trabelsi et al., *Deep Complex Networks*, 2018, section 3.2).
     ``weight`` has shape (out, in/groups, k, k, 2) and ``bias`` (out, 2): real pairs. The signature is that of
     ``torch.nn.Conv2d``, and so is the variance of the initial values.
 
@@ -272,8 +278,10 @@ class ComplexConvTranspose1d(_ComplexConvTranspose):
 
 
 class ComplexConvTranspose2d(_ComplexConvTranspose):
-    """Complex transposed convolution over ``(N, in, H, W)``, complex tensors in and out, no conjugation.
+    r"""Complex transposed convolution over ``(N, in, H, W)``, complex tensors in and out, no conjugation.
 
+    The transpose (not the adjoint) of :class:`ComplexConv2d` as a map: with :math:`\star` for torch's transposed
+    convolution, :math:`y = (A \star u - B \star v) + i (A \star v + B \star u) + b` for :math:`W = A + iB, x = u + iv`.
     ``weight`` has shape (in, out/groups, k, k, 2): as in torch the inputs come first. ``bias`` has shape (out, 2).
     The signature is that of ``torch.nn.ConvTranspose2d``.
 

@@ -14,7 +14,9 @@ PADDINGS = ("reflect", "constant", "replicate", "circular")
 
 
 class FourierFeatures2d(nn.Module):
-    """Two-dimensional Fourier transform of the last two axes, as a layer.
+    r"""Two-dimensional Fourier transform of the last two axes, as a layer.
+
+    .. math:: X_{kl} = \sum_{mn} x_{mn}\, e^{-2\pi i (km/H + ln/W)}
 
     :param norm: normalisation of ``torch.fft.fft2``; ``"ortho"`` keeps the sum of squares.
     :param shift: put frequency 0 in the middle.
@@ -45,10 +47,14 @@ class FourierFeatures2d(nn.Module):
 
 
 class ShortTimeFourier(nn.Module):
-    """Short-time Fourier transform of the last axis (``torch.stft``), as a layer.
+    r"""Short-time Fourier transform of the last axis (``torch.stft``), as a layer.
 
-    :param n_fft: length of a frame.
-    :param hop_length: distance of frames; a quarter of ``n_fft`` when None.
+    .. math:: X_{km} = \sum_j w_j\, x_{mh + j}\, e^{-2\pi i jk/n}
+
+    with the window w, the distance h of frames and their length n; divided by :math:`\sqrt n` if normalised.
+
+    :param n_fft: length n of a frame.
+    :param hop_length: distance h of frames; a quarter of ``n_fft``, at least 1, when None.
     :param win_length: length of the window; ``n_fft`` when None.
     :param window: values of the window, shape ``(win_length,)``; Hann's when None.
     :param center: whether frames are centred at their times, with padding at the ends.
@@ -77,9 +83,11 @@ class ShortTimeFourier(nn.Module):
     ) -> None:
         super().__init__()
         self.n_fft, self.center, self.pad_mode = n_fft, center, pad_mode
-        self.hop_length = n_fft // 4 if hop_length is None else hop_length
+        self.hop_length = max(1, n_fft // 4) if hop_length is None else hop_length
         self.win_length = n_fft if win_length is None else win_length
         self.normalized, self.onesided = normalized, onesided
+        if n_fft < 1:
+            raise NetworkError(f"ShortTimeFourier: n_fft={n_fft}; give at least 1")
         if pad_mode not in PADDINGS:
             raise NetworkError(
                 f"ShortTimeFourier: pad_mode={pad_mode!r}; choose one of {', '.join(map(repr, PADDINGS))}"
@@ -88,6 +96,8 @@ class ShortTimeFourier(nn.Module):
             raise NetworkError(f"ShortTimeFourier: hop_length={self.hop_length}; give at least 1")
         if not 0 < self.win_length <= n_fft:
             raise NetworkError(f"ShortTimeFourier: win_length={self.win_length} is not between 1 and n_fft={n_fft}")
+        if window is not None and not (isinstance(window, Tensor) and window.is_floating_point()):
+            raise NetworkError("ShortTimeFourier: the window must be a tensor of real numbers")
         if window is not None and window.shape != (self.win_length,):
             raise NetworkError(
                 f"ShortTimeFourier: the window has shape {tuple(window.shape)}, and win_length is {self.win_length}"
@@ -98,8 +108,13 @@ class ShortTimeFourier(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Map ``(..., time)`` to complex ``(..., frequencies, frames)``.
 
-        :raises DataError: for a tensor without signals, or with signals shorter than padding or a frame need.
+        :raises DataError: for a tensor without signals, with signals shorter than padding or a frame need, of integers,
+            or of complex numbers where half of the spectrum was asked for.
         """
+        if not (input.is_floating_point() or input.is_complex()):
+            raise DataError(f"ShortTimeFourier: the signals are {input.dtype}: give them as floating-point numbers")
+        if self.onesided and input.is_complex():
+            raise DataError("ShortTimeFourier: onesided=True leaves out half of the spectrum of complex signals")
         shortest = 1 if self.center else self.n_fft
         if self.center and self.pad_mode == "reflect":
             shortest = self.n_fft // 2 + 1

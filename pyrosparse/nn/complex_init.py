@@ -40,8 +40,12 @@ class Criterion(StrEnum):
 def fans(weight: Tensor) -> tuple[int, int]:
     """Inputs and outputs of a unit for pairs of shape ``(out, in, ..., 2)``.
 
-    :raises NetworkError: for fewer than two axes beside that of the parts.
+    :raises NetworkError: for fewer than two axes beside that of the parts, and for a tensor of complex type.
     """
+    if weight.is_complex():
+        raise NetworkError(
+            f"a weight of {weight.dtype}, shape {tuple(weight.shape)}, is no real pair: give torch.view_as_real(weight)"
+        )
     shape = weight.shape[:-1]
     if len(shape) < 2 or weight.shape[-1] != 2:
         raise NetworkError(
@@ -52,12 +56,18 @@ def fans(weight: Tensor) -> tuple[int, int]:
 
 
 def complex_xavier_uniform_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-    """Glorot & Bengio (2010): parts uniform, ``E|w|^2 = 2 gain^2 / (fan_in + fan_out)``."""
+    """Glorot & Bengio (2010): parts uniform, ``E|w|^2 = 2 gain^2 / (fan_in + fan_out)``.
+
+    :raises NetworkError: for what has no fans (:func:`fans`).
+    """
     return _uniform_(weight, gain * math.sqrt(2.0 / sum(fans(weight))), generator)
 
 
 def complex_xavier_normal_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-    """Glorot & Bengio (2010): circular Gaussian, ``E|w|^2 = 2 gain^2 / (fan_in + fan_out)``."""
+    """Glorot & Bengio (2010): circular Gaussian, ``E|w|^2 = 2 gain^2 / (fan_in + fan_out)``.
+
+    :raises NetworkError: for what has no fans (:func:`fans`).
+    """
     return _normal_(weight, gain * math.sqrt(2.0 / sum(fans(weight))), generator)
 
 
@@ -68,7 +78,10 @@ def complex_kaiming_uniform_(
     nonlinearity: str = "leaky_relu",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """He et al. (2015): parts uniform, ``E|w|^2 = gain^2 / fan``; else as ``torch.nn.init.kaiming_uniform_``."""
+    """He et al. (2015): parts uniform, ``E|w|^2 = gain^2 / fan``; else as ``torch.nn.init.kaiming_uniform_``.
+
+    :raises NetworkError: for what has no fans (:func:`fans`), or an unknown mode.
+    """
     return _uniform_(weight, _kaiming_std(weight, a, mode, nonlinearity), generator)
 
 
@@ -79,7 +92,10 @@ def complex_kaiming_normal_(
     nonlinearity: str = "leaky_relu",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """He et al. (2015): circular Gaussian, ``E|w|^2 = gain^2 / fan``; else as ``torch.nn.init.kaiming_normal_``."""
+    """He et al. (2015): circular Gaussian, ``E|w|^2 = gain^2 / fan``; else as ``torch.nn.init.kaiming_normal_``.
+
+    :raises NetworkError: for what has no fans (:func:`fans`), or an unknown mode.
+    """
     return _normal_(weight, _kaiming_std(weight, a, mode, nonlinearity), generator)
 
 
@@ -89,6 +105,8 @@ def rayleigh_phase_(
     """Trabelsi et al. (2018), section 3.6: Rayleigh modulus and uniform phase, variance by :class:`Criterion`.
 
     In law this is the circular Gaussian of that variance.
+
+    :raises NetworkError: for what has no fans (:func:`fans`), or an unknown criterion.
     """
     std = _std_of(weight, criterion)
     with torch.no_grad():
@@ -104,6 +122,8 @@ def unitary_(
     """Trabelsi et al. (2018), section 3.6: (semi-)unitary filters, scaled to the variance of :class:`Criterion`.
 
     The weight as a matrix ``(out, in * kernel)`` has orthogonal rows or columns of one length.
+
+    :raises NetworkError: for what has no fans (:func:`fans`), or an unknown criterion.
     """
     std = _std_of(weight, criterion)
     with torch.no_grad():

@@ -49,9 +49,13 @@ class ComplexLinear(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Map ``(..., in)`` to ``(..., out)``.
 
-        :raises NetworkError: for an input that is not complex, or not of the weight's precision.
+        :raises NetworkError: for an input that is not complex, not of the weight's precision, or of another size.
         """
         check_complex(self, input, self.weight)
+        if input.shape[-1:] != (self.in_features,):
+            raise NetworkError(
+                f"{type(self).__name__} takes (..., {self.in_features}), and this tensor has shape {tuple(input.shape)}"
+            )
         bias = None if self.bias is None else as_complex(self.bias)
         return forms.linear(input, as_complex(self.weight), bias)
 

@@ -105,7 +105,7 @@ class _ComplexBatchNorm(nn.Module):
         if self.training and not torch.compiler.is_exporting() and count == 1:
             raise NetworkError(
                 f"{type(self).__name__} in training needs more than one value for each feature, and the input has "
-                f"shape {tuple(input.shape)}: use a larger batch, or eval()"
+                f"shape {tuple(input.shape)}: use larger batches (and drop_last where one is left over), or eval()"
             )
         mean = input.sum(axes) / count  # the mean of complex numbers is exported for one size of a batch only
         z = input - mean.reshape(1, -1, *[1] * (input.dim() - 2))

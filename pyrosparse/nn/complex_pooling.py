@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyrosparse.nn.complex_forms import channels_as_parts, parts_as_channels
-from pyrosparse.nn.complex_weight import check_complex
+from pyrosparse.nn.complex_weight import check_channels, check_complex
 from pyrosparse.pairs import squared_modulus
 
 __all__ = [
@@ -29,9 +29,10 @@ class ComplexAvgPool1d(nn.AvgPool1d):
     def forward(self, input: Tensor) -> Tensor:
         """Average over windows.
 
-        :raises NetworkError: for an input that is not complex.
+        :raises NetworkError: for an input that is not complex, or has other axes.
         """
         check_complex(self, input)
+        check_channels(self, input, 1)
         return channels_as_parts(super().forward(parts_as_channels(input, 1)), 1)
 
 
@@ -41,9 +42,10 @@ class ComplexAvgPool2d(nn.AvgPool2d):
     def forward(self, input: Tensor) -> Tensor:
         """Average over windows.
 
-        :raises NetworkError: for an input that is not complex.
+        :raises NetworkError: for an input that is not complex, or has other axes.
         """
         check_complex(self, input)
+        check_channels(self, input, 2)
         return channels_as_parts(super().forward(parts_as_channels(input, 2)), 2)
 
 
@@ -53,19 +55,23 @@ class ComplexAvgPool3d(nn.AvgPool3d):
     def forward(self, input: Tensor) -> Tensor:
         """Average over windows.
 
-        :raises NetworkError: for an input that is not complex.
+        :raises NetworkError: for an input that is not complex, or has other axes.
         """
         check_complex(self, input)
+        check_channels(self, input, 3)
         return channels_as_parts(super().forward(parts_as_channels(input, 3)), 3)
 
 
 class ModulusMaxPool1d(nn.MaxPool1d):
-    """The number of largest modulus in each window of ``(N, C, L)``; signature of ``torch.nn.MaxPool1d``."""
+    """The number of largest modulus in each window of ``(N, C, L)``; signature of ``torch.nn.MaxPool1d``.
+
+    Of equals the first one, as in ``torch.nn.MaxPool1d``; gradients flow into the number that was taken alone.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """Take one number of each window; with ``return_indices`` also say which.
 
-        :raises NetworkError: for an input that is not complex.
+        :raises NetworkError: for an input that is not complex, or has other axes.
         """
         return _largest(self, F.max_pool1d_with_indices, input, 1)
 
@@ -76,7 +82,7 @@ class ModulusMaxPool2d(nn.MaxPool2d):
     def forward(self, input: Tensor) -> Tensor:
         """Take one number of each window; with ``return_indices`` also say which.
 
-        :raises NetworkError: for an input that is not complex.
+        :raises NetworkError: for an input that is not complex, or has other axes.
         """
         return _largest(self, F.max_pool2d_with_indices, input, 2)
 
@@ -87,7 +93,7 @@ class ModulusMaxPool3d(nn.MaxPool3d):
     def forward(self, input: Tensor) -> Tensor:
         """Take one number of each window; with ``return_indices`` also say which.
 
-        :raises NetworkError: for an input that is not complex.
+        :raises NetworkError: for an input that is not complex, or has other axes.
         """
         return _largest(self, F.max_pool3d_with_indices, input, 3)
 
@@ -97,6 +103,7 @@ MaxPool = nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d
 
 def _largest(module: MaxPool, pool: Callable[..., tuple[Tensor, Tensor]], input: Tensor, spatial: int) -> Any:
     check_complex(module, input)
+    check_channels(module, input, spatial)
     modulus = squared_modulus(torch.view_as_real(input.detach().resolve_conj()))
     _, where = pool(
         modulus,

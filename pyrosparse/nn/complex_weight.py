@@ -9,10 +9,19 @@ from torch import Tensor, nn
 
 from pyrosparse.errors import NetworkError
 
-__all__ = ["Device", "check_complex", "in_a_complex_precision", "pairs", "reset_uniform", "with_phase"]
+__all__ = [
+    "Device",
+    "check_channels",
+    "check_complex",
+    "in_a_complex_precision",
+    "pairs",
+    "reset_uniform",
+    "with_phase",
+]
 
 Device = torch.device | str | None
 
+SPATIAL = {1: "L", 2: "HW", 3: "DHW"}
 # there is none of bfloat16
 _COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128, torch.float16: torch.complex32}
 
@@ -47,6 +56,21 @@ def check_complex(module: nn.Module, x: Tensor, parameter: Tensor | None = None)
         f"{name} has parameters of {parameter.dtype} and takes {wanted}, and this tensor is {x.dtype}: give "
         f"x.to({wanted}), or change the network's precision with double() or float()"
     )
+
+
+def check_channels(module: nn.Module, x: Tensor, spatial: int, channels: int | None = None) -> None:
+    """Refuse a tensor that is not ``(N, C, *spatial)`` or ``(C, *spatial)``; torch would count each channel twice.
+
+    :param spatial: number of spatial axes.
+    :param channels: C; any number when None.
+    :raises NetworkError: naming the layer.
+    """
+    axes = x.dim() - spatial
+    if axes not in {1, 2} or channels not in {None, x.shape[axes - 1]}:
+        form = ", ".join(["C" if channels is None else str(channels), *SPATIAL[spatial]])
+        raise NetworkError(
+            f"{type(module).__name__} takes (N, {form}) or ({form}), and this tensor has shape {tuple(x.shape)}"
+        )
 
 
 def with_phase(z: Tensor) -> Tensor:

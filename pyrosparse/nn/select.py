@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pyrosparse.errors import NetworkError
 from pyrosparse.nn.complex_linear import ComplexLinear
 
 __all__ = ["ComplexSelectLinear", "SelectLinear", "Selecting"]
@@ -25,6 +26,15 @@ class Selecting(nn.Module):
     def _select(self, index: Tensor, original_features: int, device: torch.device | str | None) -> None:
         self.original_features = original_features
         self.register_buffer("index", index.to(device=device, dtype=torch.int64).clone())
+
+    def _read(self, input: Tensor) -> Tensor:
+        """Features that are read. An input of another size is refused: a lookup would not mind one that is too long."""
+        if input.shape[-1:] != (self.original_features,):
+            raise NetworkError(
+                f"{type(self).__name__} reads {self.in_features} of {self.original_features} features, and this input "
+                f"has shape {tuple(input.shape)}: give (..., {self.original_features})"
+            )
+        return input.index_select(-1, self.index)
 
     def extra_repr(self) -> str:
         """Describe the layer with both input sizes."""
@@ -57,8 +67,11 @@ class SelectLinear(Selecting, nn.Linear):
         self._select(index, original_features, device)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map ``(..., original_features)`` to ``(..., out_features)``."""
-        return super().forward(input.index_select(-1, self.index))
+        """Map ``(..., original_features)`` to ``(..., out_features)``.
+
+        :raises NetworkError: for an input of another size.
+        """
+        return super().forward(self._read(input))
 
 
 class ComplexSelectLinear(Selecting, ComplexLinear):
@@ -84,5 +97,8 @@ class ComplexSelectLinear(Selecting, ComplexLinear):
         self._select(index, original_features, device)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map ``(..., original_features)`` to ``(..., out_features)``."""
-        return super().forward(input.index_select(-1, self.index))
+        """Map ``(..., original_features)`` to ``(..., out_features)``.
+
+        :raises NetworkError: for an input of another size, that is not complex, or not of the weight's precision.
+        """
+        return super().forward(self._read(input))

@@ -17,7 +17,8 @@ checkpoint/           of the fit
 teacher.safetensors   parameters of the teacher
 dense.safetensors     parameters of the pre-trained network
 posterior.safetensors ``SITE/mean``, ``SITE/std``, ``SITE/relevance``, and ``SITE/keep`` (1: it is in the
-                      pruned network) for each site, in the original's coordinates
+                      pruned network) for each site, in the original's coordinates; of complex weights also
+                      ``SITE/covariance``, that of the parts, where it is not 0
 posterior.nc          draws and summaries for ArviZ
 pruned.safetensors    parameters of the pruned network; fine_tuned.safetensors after fine-tuning,
                       reconstructed.safetensors and reconstructed_pruned.safetensors after reconstruction,

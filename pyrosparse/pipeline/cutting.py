@@ -212,6 +212,8 @@ class Cutting:
         for site, posterior in read(*self.fitting.posterior).items():
             tensors[f"{site}/mean"] = posterior.mean()
             tensors[f"{site}/std"] = posterior.std()
+            if (covariance := posterior.covariance()) is not None:
+                tensors[f"{site}/covariance"] = covariance
             tensors[f"{site}/relevance"] = posterior.relevance()
             tensors[f"{site}/keep"] = pruned.masks[site].to(torch.uint8)
         self.run.write_tensors("posterior.safetensors", tensors)

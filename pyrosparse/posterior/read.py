@@ -55,6 +55,11 @@ class Posterior:
         """Posterior standard deviation."""
         return self.expand(self.family.std(), 0.0)
 
+    def covariance(self) -> Tensor | None:
+        """Covariance of the parts of complex weights; None where it is 0, and of real weights."""
+        found = self.family.covariance()
+        return None if found is None else self.expand(found, 0.0)
+
     def relevance(self) -> Tensor:
         """Relevance, −log α: higher is kept."""
         return self.expand(self.family.relevance(), -torch.inf)

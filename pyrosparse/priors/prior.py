@@ -56,6 +56,16 @@ class Prior(nn.Module, ABC):
             :mod:`pyrosparse.nn` if it is a prior of complex weights, and else real ones.
         """
         name, complex_layer = type(self).__name__, parts_of(module) == 2
+        if isinstance(module.weight, Tensor) and module.weight.is_complex():
+            way = (
+                "bring the network back to real pairs with double() or float(), and not with to(torch.complex64)"
+                if complex_layer
+                else f"use pyrosparse.nn.Complex{type(module).__name__}, whose parameters are real pairs, or exclude it"
+            )
+            raise PriorError(
+                f"prior {name} on layer {layer!r}: its weight is of {module.weight.dtype}, and priors serve real "
+                f"numbers and real pairs; {way}"
+            )
         if complex_layer != (self.parts == 2):
             other = f"use priors.{self.counterpart}" if self.counterpart else "give it another prior"
             raise PriorError(

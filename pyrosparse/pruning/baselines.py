@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from pyrosparse.infer.check import check_data
 from pyrosparse.infer.evaluate import Batches
 from pyrosparse.infer.schedules import Schedule
 from pyrosparse.infer.train import descend
-from pyrosparse.layers import over_parts, parts_of, sparse_layers
+from pyrosparse.layers import frozen_layers, over_parts, parts_of, sparse_layers
 from pyrosparse.likelihoods import Categorical, Likelihood
 from pyrosparse.model import SparseModel
 from pyrosparse.priors import ARD, ComplexARD
@@ -78,7 +79,7 @@ def l1_prune(
     penalty: :func:`pyrosparse.fine_tune` takes that back. A normalisation behind a layer undoes any scale of its
     weights, so that a penalty on them alone shrinks and cuts little there.
 
-    :param network: left as it is.
+    :param network: left as it is; layers whose weight is frozen are neither shrunk nor cut, and a warning names them.
     :param loader: yields ``(x, y)``.
     :param penalty: λ, nats an example and unit of size.
     :param epochs: passes over the data.
@@ -88,7 +89,7 @@ def l1_prune(
     :param likelihood: labels with logits when None; left as it is.
     :param val_loader: validation data, for the report.
     :param progress: whether to show a bar.
-    :raises ConfigError: for a negative or infinite penalty, or a density that is no share.
+    :raises ConfigError: for a negative or infinite penalty, a density that is no share, or a network that is frozen.
     :raises PruneError: for a penalty that leaves no weight.
     """
     if not 0 <= penalty < math.inf:
@@ -97,14 +98,28 @@ def l1_prune(
     trained = deepcopy(network)
     chosen = deepcopy(likelihood) if likelihood is not None else Categorical(num_data=1)
     example = check_data(trained, chosen, loader, device=next(trained.parameters()).device)
-    layers = sparse_layers(trained).values()
+    layers = sparse_layers(trained)
+    frozen = frozen_layers(layers)
+    if len(frozen) == len(layers):
+        raise ConfigError(
+            "l1_prune: the weights of all layers are frozen (requires_grad=False): there is nothing to shrink"
+        )
+    if frozen:
+        warnings.warn(
+            f"l1_prune: the weights of {', '.join(map(repr, frozen))} are frozen (requires_grad=False) and stay as "
+            "they are",
+            PyrosparseWarning,
+            stacklevel=2,
+        )
+    # of layers that share a weight the first one: it is shrunk once a step
+    owners = {id(m.weight): m for n, m in reversed(layers.items()) if n not in frozen}.values()
     parameters = [p for p in (*trained.parameters(), *chosen.parameters()) if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=MOMENTUM)
 
     @torch.no_grad()
     def shrink() -> None:
         step = penalty * optimizer.param_groups[0]["lr"] / (1.0 - MOMENTUM)
-        for layer in layers:
+        for layer in owners:
             assert isinstance(layer.weight, Tensor)
             weight = layer.weight
             size = weight.abs() if parts_of(layer) == 1 else weight.square().sum(-1).sqrt()
@@ -122,7 +137,7 @@ def l1_prune(
         label="ℓ1",
         progress=progress,
     )
-    model, guide = _as_points(trained.eval(), chosen)
+    model, guide = _as_points(trained.eval(), chosen, exclude=frozen)
     if not bool(_relevance(guide).isfinite().any()):
         raise PruneError(f"l1_prune: a penalty of {penalty} leaves no weight: give a smaller one")
     return _largest(model, guide, example, density, val_loader)
@@ -163,9 +178,11 @@ def _relevance(guide: Magnitude) -> Tensor:
     return torch.cat([f.relevance().flatten().double().cpu() for f in guide.families.values()])
 
 
-def _as_points(network: nn.Module, likelihood: Likelihood | None) -> tuple[SparseModel, Magnitude]:
+def _as_points(
+    network: nn.Module, likelihood: Likelihood | None, exclude: Sequence[str] = ()
+) -> tuple[SparseModel, Magnitude]:
     """Wrap a network for pruning; its priors are not asked for anything."""
-    layers = sparse_layers(network)
+    layers = {name: layer for name, layer in sparse_layers(network).items() if name not in exclude}
     complex_ones = {name: ComplexARD() for name, layer in layers.items() if parts_of(layer) == 2}
     chosen = likelihood if likelihood is not None else Categorical(num_data=1)
     model = SparseModel(network, ARD(), chosen, include=list(layers), priors=complex_ones)

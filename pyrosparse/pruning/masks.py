@@ -33,7 +33,7 @@ def keep_masks(families: Mapping[str, Family], threshold: float, notes: list[str
             if notes is not None:
                 note = (
                     f"{site}: no weight has {family.statistic} ≤ {threshold:.3g}; the most relevant one "
-                    f"({family.statistic} = {-float(relevance.max()):.3g}) is kept, so that the layer is not empty"
+                    f"({family.statistic} = {-float(relevance.max()):.3g}) is kept, unless the units around it go"
                 )
                 notes.append(note)
                 warnings.warn(note, PyrosparseWarning, stacklevel=3)

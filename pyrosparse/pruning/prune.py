@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrosparse.arguments import budget_bytes, check_numbers
-from pyrosparse.errors import PruneError
+from pyrosparse.errors import PruneError, PyrosparseWarning
 from pyrosparse.guides.family import DEFAULT_THRESHOLD
 from pyrosparse.infer.evaluate import Batches, evaluate
 from pyrosparse.layers import Site, everything, over_parts, weight_name, weight_shape
@@ -91,6 +92,7 @@ def prune(
     elif threshold is not None:
         report.threshold = float(threshold)
     pruned = _cut(source, report, keep_masks(source.families, report.threshold, report.notes))
+    _warn_of_empty(report)
     if val_loader is not None:
         report.error = evaluate(pruned.network, val_loader, likelihood=source.likelihood).error
     return pruned
@@ -108,6 +110,18 @@ def _check(threshold: float | str | None, budget: int | None, val_loader: Batche
         raise PruneError(f"tolerance is {tolerance}; give a number of at least 0 (0.002 is 0.2 points of error)")
     if budget is not None and budget < 1:
         raise PruneError(f"budget is {budget} bytes; give a positive number")
+
+
+def _warn_of_empty(report: PruneReport) -> None:
+    """Say which layers have no weight left, now that units without inputs or readers are gone."""
+    empty = [layer.site for layer in report.layers if not layer.kept]
+    if empty:
+        note = (
+            f"no weight of {', '.join(empty)} is left at a threshold of {report.threshold:.3g}: what comes out there "
+            "is the same for every input. Take a larger threshold, or fit with a smaller KL weight"
+        )
+        report.notes.append(note)
+        warnings.warn(note, PyrosparseWarning, stacklevel=3)
 
 
 def _cut(source: Source, report: PruneReport, masks: dict[str, Tensor]) -> Pruned:

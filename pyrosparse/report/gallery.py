@@ -198,14 +198,13 @@ def posterior(run: Run) -> Html:
     if any(s.complex_mean is not None for s in run.sites.values()):
         lead += (
             " Of complex weights, μ is the modulus of the mean and σ² the total variance; the direction of the mean, "
-            "along which the curves are drawn, has one half of it in a circular posterior."
+            "along which the curves are drawn, has one half of it in a circular posterior, and more or less in others."
         )
     alive = [s for s in run.sites.values() if s.present.any()]
     if not alive:
         return section(title, lead, absent("No posterior can be drawn:", NO_POSTERIOR))
     site = max(alive, key=lambda s: int(s.keep.sum()))
     labels, mean, std, keep = examples(site)
-    std = std if site.complex_mean is None else std / math.sqrt(2.0)
     few = to_svg(
         pictures.posteriors(mean, std, keep, labels),
         key="few",
@@ -245,7 +244,7 @@ def examples(site: SiteArrays) -> tuple[list[str], NDArray[np.float64], NDArray[
     Kept and pruned weights are each ranked by relevance and cut into bands, and each band gives the one of
     largest mean; where no pruned weight has a posterior left, a weight that was cut stands for them.
 
-    :returns: labels, means, standard deviations, whether kept.
+    :returns: labels, means, standard deviations (of complex weights in the direction of the mean), whether kept.
     """
     order = np.argsort(-site.relevance, axis=None, kind="stable")
     keep, present, size = site.keep.ravel()[order], site.present.ravel()[order], np.abs(site.mean).ravel()
@@ -256,7 +255,8 @@ def examples(site: SiteArrays) -> tuple[list[str], NDArray[np.float64], NDArray[
     where = np.array(picked, dtype=int)
     places = np.unravel_index(where, site.mean.shape)
     labels = [f"[{', '.join(str(int(i)) for i in place)}]" for place in zip(*places, strict=True)]
-    return labels, site.mean.ravel()[where], site.std.ravel()[where], site.keep.ravel()[where]
+    std = site.std if site.along is None else site.along
+    return labels, site.mean.ravel()[where], std.ravel()[where], site.keep.ravel()[where]
 
 
 def _bands(ranked: NDArray[np.int64], number: int) -> list[NDArray[np.int64]]:

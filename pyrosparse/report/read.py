@@ -29,7 +29,8 @@ class SiteArrays:
     """The posterior of one site, weight by weight, in the original coordinates of its parameter.
 
     Weights that were cut while fitting have mean 0, standard deviation 0 and relevance -inf. Of complex weights
-    ``mean`` is the modulus, ``std`` the root of the total variance, and ``complex_mean`` the mean itself.
+    ``mean`` is the modulus, ``std`` the root of the total variance, ``complex_mean`` the mean itself, and ``along`` the
+    standard deviation in its direction.
     """
 
     site: str
@@ -38,6 +39,7 @@ class SiteArrays:
     relevance: NDArray[np.float64]
     keep: NDArray[np.bool_]
     complex_mean: NDArray[np.complex128] | None = None
+    along: NDArray[np.float64] | None = None
 
     @property
     def log_alpha(self) -> NDArray[np.float64]:
@@ -219,9 +221,10 @@ def _sites(path: Path, *, order: list[str]) -> dict[str, SiteArrays]:
         if absent:
             raise CorruptFileError(f"{path}: site {name!r} lacks {', '.join(absent)}; run the pipeline again")
         mean, std = (np.asarray(arrays[part], dtype=np.float64) for part in ("mean", "std"))
-        complex_mean = None
+        complex_mean = along = None
         if mean.shape == std.shape == (*arrays["relevance"].shape, 2):
             complex_mean = mean[..., 0] + 1j * mean[..., 1]
+            along = _along(complex_mean, std, arrays.get("covariance"))
             mean, std = np.abs(complex_mean), np.sqrt((std**2).sum(-1))
         if len({a.shape for a in (mean, std, arrays["relevance"], arrays["keep"])}) > 1:
             raise CorruptFileError(f"{path}: the arrays of site {name!r} differ in shape; run the pipeline again")
@@ -230,7 +233,18 @@ def _sites(path: Path, *, order: list[str]) -> dict[str, SiteArrays]:
             mean=mean,
             std=std,
             complex_mean=complex_mean,
+            along=along,
             relevance=np.asarray(arrays["relevance"], dtype=np.float64),
             keep=np.asarray(arrays["keep"], dtype=bool),
         )
     return sites
+
+
+def _along(
+    mean: NDArray[np.complex128], std: NDArray[np.float64], covariance: NDArray[Any] | None
+) -> NDArray[np.float64]:
+    """Standard deviation in the direction of the mean, of the parts' deviations (..., 2) and their covariance."""
+    size = np.abs(mean)
+    c, s = np.where(size > 0, mean.real / np.where(size > 0, size, 1), 1.0), mean.imag / np.where(size > 0, size, 1)
+    both = 0.0 if covariance is None else np.asarray(covariance, dtype=np.float64)
+    return np.asarray(np.sqrt(np.maximum((c * std[..., 0]) ** 2 + (s * std[..., 1]) ** 2 + 2 * c * s * both, 0.0)))

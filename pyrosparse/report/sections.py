@@ -138,7 +138,9 @@ def layers(run: Run) -> Html:
     if not rows:
         return section("Layer by layer", lead, absent("No layers were recorded."))
     stored = _stored(run)
-    header = ["Layer", "Shape", "Shape now", "Units before", "after", "Weights", "Kept", "Density", ""]
+    # a complex weight is two numbers
+    what = "Numbers" if any(row.get("parts") == 2 for row in rows) else "Weights"  # noqa: PLR2004
+    header = ["Layer", "Shape", "Shape now", "Units before", "after", what, "Kept", "Density", ""]
     header += ["Bytes in file", "Bits a weight"] if stored else []
     body = []
     for row in rows:
@@ -148,7 +150,7 @@ def layers(run: Run) -> Html:
         body.append(
             [
                 element("code", row.get("site", NONE)),
-                shape(row.get("shape")),
+                shape(row.get("shape")) + (" complex" if row.get("parts") == 2 else ""),  # noqa: PLR2004
                 shape(row.get("small_shape")),
                 count(row.get("original_units")),
                 count(row.get("units")),

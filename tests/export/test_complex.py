@@ -236,3 +236,40 @@ def test_the_command_line(tmp_path: Path, start: str, capsys: pytest.CaptureFixt
         if n.op == "placeholder" and not n.name.startswith(("p_", "b_"))
     )  # fmt: skip
     assert kind == (torch.float32 if start == "cast" else C)
+
+
+class Arithmetic(nn.Module):
+    """What one writes in a forward of one's own: numbers and buffers that are complex, parts put together, axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = psnn.ComplexLinear(4, 6)
+        self.register_buffer("factor", torch.randn(6, dtype=C))
+        self.register_buffer("matrix", torch.randn(6, 3, dtype=C))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.layer(input=x)
+        a = -z / 2 + torch.complex(torch.relu(z.real), torch.relu(z.imag)) * self.factor
+        a = a / (z * z.conj() + 3.0 + z * 0.1) * 1j
+        b = torch.stack([a, z], 1).sum(1) + a.unsqueeze(1).mean(1)
+        c = b[:, 0:3] + b @ self.matrix + z.abs()[:, :3]
+        d = torch.polar(c.abs(), c.angle()) + z.real[:, :3] * 1j + (1 + 2j)
+        return torch.view_as_real(torch.view_as_complex(torch.view_as_real(d)).transpose(0, 1).transpose(0, 1))
+
+
+class Sized(nn.Module):
+    """A transposed convolution that is told the size of its output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = psnn.ComplexConvTranspose1d(2, 3, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x, output_size=[12])
+
+
+@needs_onnx
+@pytest.mark.parametrize(("network", "shape"), [(Arithmetic(), (4,)), (Sized(), (2, 5))], ids=["arithmetic", "sized"])
+def test_onnx_of_a_forward_of_ones_own(tmp_path: Path, network: nn.Module, shape: tuple[int, ...]) -> None:
+    exported = export_onnx(network, tmp_path / "net.onnx", torch.randn(5, *shape, dtype=C))
+    assert exported.difference is not None and exported.difference < 1e-4

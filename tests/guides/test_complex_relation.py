@@ -114,3 +114,19 @@ def test_a_relation_needs_complex_weights() -> None:
     model = ps.SparseModel(nn.Linear(3, 2), ps.priors.LogUniform(), ps.likelihoods.Categorical(num_data=1))
     with pytest.raises(PriorError, match="relation=True is for Gaussian posteriors of complex weights"):
         guides.AutoSparse(model, relation=True)
+
+
+@pytest.mark.parametrize("prior", [None, ps.priors.GroupLogUniform()])
+def test_covariance_is_that_of_the_draws(prior: ps.priors.Prior | None) -> None:
+    torch.manual_seed(0)
+    model, guide = related((3, 2), prior)
+    family = guide.families["fc1.weight"]
+    covariance = family.covariance()
+    assert covariance is not None
+    draws = family.draws(100_000, torch.arange(6))
+    parts = draws - draws.mean(0)
+    measured = (parts[..., 0] * parts[..., 1]).mean(0)
+    std = family.std().reshape(6, 2).prod(-1)
+    torch.testing.assert_close(covariance.flatten() / std, measured / std, atol=0.03, rtol=0)
+    circular = guides.AutoSparse(model, log_var=-3.0).families["fc1.weight"].covariance()
+    assert (circular is None) == (prior is None)

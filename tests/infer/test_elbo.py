@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pyrosparse import SparseELBO
 from pyrosparse import distributions as psd
-from pyrosparse.errors import ConfigError, FitError, PyrosparseWarning
+from pyrosparse.errors import ConfigError, FitError, NetworkError, PyrosparseWarning
 from pyrosparse.guides import AutoSparse
 from pyrosparse.poutine import local_reparam
 from pyrosparse.priors import ARD, LogUniform
@@ -359,3 +359,14 @@ def test_hand_written_pair_with_the_librarys_distributions() -> None:
     x, y = torch.randn(10, 3), torch.randint(2, (10,))
     kl = SparseELBO().terms(model, local_reparam(guide), x, y).kl["w"]
     torch.testing.assert_close(kl, psd.kl_log_uniform(log_var - loc.square().log()).sum().detach())
+
+
+def test_an_error_in_the_model_has_no_trace_behind_it() -> None:
+    import pyrosparse as ps
+    import pyrosparse.nn as psnn
+
+    network = nn.Sequential(psnn.ToComplex(), psnn.ComplexLinear(3, 2), psnn.ComplexBatchNorm1d(2), psnn.RealPart())
+    model = ps.SparseModel(network, ps.priors.ComplexLogUniform(), ps.likelihoods.Categorical(num_data=4))
+    with pytest.raises(NetworkError, match="needs more than one value") as caught:
+        SparseELBO().loss(model, AutoSparse(model), torch.randn(1, 3), torch.zeros(1, dtype=torch.int64))
+    assert "Trace Shapes" not in str(caught.value)

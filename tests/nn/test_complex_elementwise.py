@@ -285,3 +285,15 @@ def test_channels_last_is_kept_on_the_way() -> None:
     """No copy between convolution, activation and pooling."""
     y = psnn.ComplexAvgPool2d(2)(psnn.CReLU()(psnn.ComplexConv2d(3, 4, 2)(torch.randn(2, 3, 5, 7) + 0j)))
     assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_short_time_signals_that_cannot_be() -> None:
+    assert psnn.ShortTimeFourier(3).hop_length == 1
+    with pytest.raises(NetworkError, match="n_fft=0"):
+        psnn.ShortTimeFourier(0)
+    with pytest.raises(NetworkError, match="window must be a tensor of real numbers"):
+        psnn.ShortTimeFourier(4, window=torch.ones(4, dtype=torch.int64))
+    with pytest.raises(DataError, match="half of the spectrum of complex signals"):
+        psnn.ShortTimeFourier(8, onesided=True)(torch.zeros(16, dtype=torch.complex64))
+    with pytest.raises(DataError, match=r"signals are torch\.int32"):
+        psnn.ShortTimeFourier(8)(torch.ones(16, dtype=torch.int32))

@@ -83,3 +83,9 @@ def test_parameters_can_be_filled() -> None:
         before = layer.weight.detach().clone()
         fill(layer.weight)
         assert not torch.equal(layer.weight, before) and layer.weight.requires_grad
+
+
+def test_tensors_of_complex_type_are_refused() -> None:
+    weight = torch.nn.Conv1d(4, 8, 2, dtype=torch.complex64).weight
+    with pytest.raises(NetworkError, match="no real pair: give torch.view_as_real"):
+        psnn.rayleigh_phase_(weight)

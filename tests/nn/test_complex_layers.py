@@ -304,3 +304,43 @@ def test_initial_weights_have_the_variance_of_torch(ours: Any, theirs: Any) -> N
     assert float(layer.bias.detach().square().sum(-1).mean()) == pytest.approx(
         float(twin.bias.detach().square().mean()), rel=0.8
     )
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "said"),
+    [
+        (psnn.ComplexLinear(3, 2), (4, 5), r"ComplexLinear takes \(\.\.\., 3\)"),
+        (psnn.ComplexConv1d(3, 4, 3), (2, 5, 8), r"ComplexConv1d takes \(N, 3, L\) or \(3, L\)"),
+        (
+            psnn.ComplexConv2d(1, 4, 3),
+            (8, 8),
+            r"takes \(N, 1, H, W\) or \(1, H, W\), .* shape \(8, 8\)",
+        ),
+        (psnn.ComplexConvTranspose3d(2, 4, 3), (2, 8), r"takes \(N, 2, D, H, W\)"),
+        (psnn.ComplexAvgPool2d(2), (4, 4), r"takes \(N, C, H, W\) or \(C, H, W\)"),
+        (psnn.ModulusMaxPool1d(2), (4,), r"takes \(N, C, L\)"),
+    ],
+)
+def test_shapes_are_said_in_complex_channels(layer: nn.Module, shape: tuple[int, ...], said: str) -> None:
+    with pytest.raises(NetworkError, match=said):
+        layer(torch.randn(*shape, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        psnn.ComplexLinear(4, 3),
+        psnn.ComplexConv1d(4, 3, 2),
+        psnn.ComplexConvTranspose1d(4, 3, 2),
+        psnn.ComplexAvgPool1d(2),
+        psnn.ModulusMaxPool1d(2),
+        psnn.ComplexBatchNorm1d(4),
+        psnn.ModReLU(4),
+        psnn.CReLU(),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_dynamo_follows(layer: nn.Module) -> None:
+    layer.eval()
+    x = torch.randn(3, 4, 4, dtype=torch.complex64)
+    torch.testing.assert_close(torch.compile(layer, backend="eager")(x), layer(x))

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from pyrosparse.nn import SelectLinear
+from pyrosparse.errors import NetworkError
+from pyrosparse.nn import ComplexSelectLinear, SelectLinear
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -62,3 +63,11 @@ def test_exports_as_a_program() -> None:
     x = torch.randn(5, 4)
     program = torch.export.export(layer, (x,))
     assert torch.allclose(program.module()(x), layer(x))
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [(SelectLinear, torch.float32), (ComplexSelectLinear, torch.complex64)])
+@pytest.mark.parametrize("size", [3, 9])
+def test_an_input_of_another_size_is_refused(kind: type[nn.Module], dtype: torch.dtype, size: int) -> None:
+    layer = kind(torch.tensor([0, 2]), 4, 3)
+    with pytest.raises(NetworkError, match=rf"reads 2 of 4 features, and this input has shape \(2, {size}\)"):
+        layer(torch.randn(2, size, dtype=dtype))

@@ -13,7 +13,7 @@ import pyrosparse as ps
 import pyrosparse.nn as psnn
 from pyrosparse.coding.kmeans import kmeans
 from pyrosparse.data import TensorLoader
-from pyrosparse.errors import ConfigError, PruneError
+from pyrosparse.errors import ConfigError, PruneError, PyrosparseWarning
 from pyrosparse.layers import sparse_layers
 from pyrosparse.pruning import l1_prune, magnitude_prune
 from pyrosparse.reconstruction import magnitude
@@ -138,3 +138,37 @@ def test_bad_options() -> None:
         magnitude_prune(network, x, density="0.5")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="clusters is 0"):
         kmeans(magnitude_prune(network, x, density=1.0), clusters=0)
+
+
+def test_l1_leaves_frozen_weights_alone() -> None:
+    network = dense(6, 10, 2)
+    layers = sparse_layers(network)
+    first = next(iter(layers))
+    layers[first].weight.requires_grad_(False)
+    before = layers[first].weight.detach().clone()
+    with pytest.warns(PyrosparseWarning, match=rf"l1_prune: the weights of '{first}' are frozen"):
+        small = l1_prune(network, data(), penalty=0.05, epochs=3, progress=False)
+    assert torch.equal(sparse_layers(small.network)[first].weight, before) and f"{first}.weight" not in small.masks
+    for layer in layers.values():
+        layer.weight.requires_grad_(False)
+    with pytest.raises(ConfigError, match="weights of all layers are frozen"):
+        l1_prune(network, data(), penalty=0.05, epochs=1, progress=False)
+
+
+class Tied(nn.Module):
+    def __init__(self, shared: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Linear(3, 3, bias=False) for _ in range(3))
+        if shared:
+            self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.a(x))) * 0.0
+
+
+def test_l1_shrinks_shared_weights_once() -> None:
+    loader = TensorLoader(torch.randn(64, 3), torch.zeros(64, dtype=torch.int64), 64)
+    network = Tied(shared=True)
+    small = l1_prune(network, loader, penalty=1e-2, epochs=4, lr=0.01, density=1.0, progress=False).network
+    lost = [(p - q).abs().max() for p, q in ((network.a.weight, small.a.weight), (network.c.weight, small.c.weight))]
+    torch.testing.assert_close(lost[0], lost[1], rtol=1e-3, atol=1e-6)

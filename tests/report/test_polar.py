@@ -53,3 +53,24 @@ def test_moduli_stand_for_complex_weights(make_run: Callable[..., Path]) -> None
     save_file(tensors, folder / "posterior.safetensors")
     with pytest.raises(CorruptFileError, match="differ in shape"):
         read_run(folder)
+
+
+def test_curves_are_drawn_with_the_deviation_along_the_mean(make_run: Callable[..., Path]) -> None:
+    folder = complex_run(make_run)
+    name, site = next((n, s) for n, s in read_run(folder).sites.items() if s.complex_mean is not None)
+    tensors = load_file(folder / "posterior.safetensors")
+    tensors[f"{name}/std"] = np.stack([site.std, site.std], -1).astype(np.float32)
+    save_file(tensors, folder / "posterior.safetensors")
+    circular = read_run(folder).sites[name]
+    assert circular.along is not None
+    np.testing.assert_allclose(circular.along, circular.std / np.sqrt(2), rtol=1e-5)
+    std, mean = tensors[f"{name}/std"], tensors[f"{name}/mean"]
+    tensors[f"{name}/covariance"] = (0.9 * std[..., 0] * std[..., 1]).astype(np.float32)
+    save_file(tensors, folder / "posterior.safetensors")
+    along = read_run(folder).sites[name].along
+    assert along is not None
+    where = np.unravel_index(np.abs(site.mean).argmax(), site.mean.shape)
+    unit = mean[where] / np.linalg.norm(mean[where])
+    s = std[where].astype(float)
+    matrix = np.array([[s[0] ** 2, 0.9 * s[0] * s[1]], [0.9 * s[0] * s[1], s[1] ** 2]])
+    np.testing.assert_allclose(along[where], np.sqrt(unit @ matrix @ unit), rtol=1e-5)
