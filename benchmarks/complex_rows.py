@@ -51,6 +51,7 @@ class Study:
     :param load: gives the data of a row.
     :param splits: how they are split, for the JSON.
     :param seeds: of the rows' tables; each has its own, because a recipe that is changed gets new ones.
+    :param trials: what the test set was asked before, of other seeds, in words.
     :param bars: test error above the dense network's, at most, at each rate of a row.
     """
 
@@ -59,6 +60,7 @@ class Study:
     load: Callable[[Row], Data]
     splits: Mapping[str, Any]
     seeds: Mapping[str, tuple[int, ...]]
+    trials: tuple[str, ...] = ()
     bars: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
 
     def run_seed(self, name: str, seed: int, *, test: bool) -> dict[str, Any]:

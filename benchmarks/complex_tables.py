@@ -95,8 +95,13 @@ def _recipes(study: Study, found: dict[str, dict[str, Any]]) -> list[str]:
         weights, thresholds = (", ".join(f"{v:g}" for v in path[key]) for key in ("kl_weights", "thresholds"))
         text = (
             f"{path['dense_epochs']} dense epochs, a path of {epochs} with KL weights {weights}, cut at log α "
-            f"{thresholds}, each point fine-tuned for {path['tune_epochs']}"
+            f"{thresholds}, each point fine-tuned for {path['tune_epochs']} at {path['tune_lr']:g}"
         )
+        if path.get("teacher_weight"):
+            text += (
+                f", {path['teacher_weight']:.0%} of the labels its dense network's opinion at temperature "
+                f"{path['teacher_temperature']:g}; the last epoch is taken"
+            )
         lines.setdefault(text, []).append(name)
     seeds: dict[str, list[str]] = {}
     for name, result in found.items():
@@ -170,6 +175,7 @@ def complex_networks() -> list[str]:
         lines.append("")
         lines += [f"- {part}: {text}." for part, text in study.splits.items()]
         lines += _recipes(study, {result["row"]: result for result in found})
+        lines += [f"- seen before on the test set: {text}." for text in study.trials]
         if study is MNIST:
             lines += [f"- otherwise than the paper: {text}." for text in found[0]["otherwise_than_the_paper"]]
         lines += _worth_of_phase({result["row"]: result for result in found})
