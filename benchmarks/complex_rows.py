@@ -43,6 +43,12 @@ class Row:
     path: Recipe = field(default_factory=Recipe)
 
 
+def is_of(found: Mapping[str, Any], row: Row) -> bool:
+    """Whether a seed's JSON has the recipe of a row; a field that came later had its default then."""
+    then = found["recipe"] | {"path": asdict(Recipe(**found["recipe"]["path"]))}
+    return bool(json.loads(json.dumps(then)) == json.loads(json.dumps(asdict(row))))
+
+
 @dataclass(frozen=True)
 class Study:
     """The rows of one script.
@@ -69,9 +75,7 @@ class Study:
         path = RESULTS / f"{self.name}-{name}-seed{seed}.json"
         if test and path.exists():
             found: dict[str, Any] = json.loads(path.read_text())
-            # a field that came later had its default then
-            path_then = asdict(Recipe(**found["recipe"]["path"]))
-            if json.loads(json.dumps(found["recipe"] | {"path": path_then})) == json.loads(json.dumps(asdict(row))):
+            if is_of(found, row):
                 return found
         torch.set_num_threads(1)
         data = self.load(row)

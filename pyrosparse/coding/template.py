@@ -77,14 +77,12 @@ def _select(network: nn.Module, name: str, index: Tensor) -> None:
     assert isinstance(layer, nn.Linear | ComplexLinear)
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < layer.in_features:
         raise NetworkError(f"{name} points beyond the {layer.in_features} input features of {prefix}")
-    setattr(
-        holder,
-        leaf,
-        kinds[type(layer)](
-            index, layer.in_features, layer.out_features, layer.bias is not None,
-            device=layer.weight.device, dtype=layer.weight.dtype,
-        ),
+    reader = kinds[type(layer)](
+        index, layer.in_features, layer.out_features, layer.bias is not None,
+        device=layer.weight.device, dtype=layer.weight.dtype,
     )  # fmt: skip
+    reader.at_most = True  # the units in front may have become fewer
+    setattr(holder, leaf, reader)
 
 
 def _fits(old: Tensor, new: Tensor) -> bool:

@@ -165,10 +165,15 @@ class Prune(Table):
 
 
 class FineTune(Table):
-    """``[fine_tune]``: training of the pruned network, its mask fixed; 0 epochs leave it out."""
+    """``[fine_tune]``: training of the pruned network, its mask fixed; 0 epochs leave it out.
+
+    ``teacher_weight`` is the share of the run's own dense network in the labels, whose logits ``temperature`` divides.
+    """
 
     epochs: NonNegativeInt = 0
     lr: PositiveFloat = 1e-4
+    teacher_weight: Share = 0.0
+    temperature: PositiveFloat = 4.0
 
 
 class Baselines(Table):

@@ -16,10 +16,13 @@ class Selecting(nn.Module):
 
     :param index: features that are read, ``int64``, shape ``(k,)``, strictly increasing.
     :param original_features: size of the last axis of the input.
+    :param at_most: whether that is an upper bound: files do not say how many units are left in front of a layer in a
+        network of the user's own class.
     """
 
     index: Tensor
     original_features: int
+    at_most: bool = False
     in_features: int
     out_features: int
 
@@ -29,7 +32,8 @@ class Selecting(nn.Module):
 
     def _read(self, input: Tensor) -> Tensor:
         """Features that are read. An input of another size is refused: a lookup would not mind one that is too long."""
-        if input.shape[-1:] != (self.original_features,):
+        width = input.shape[-1] if input.dim() else 0
+        if not (width == self.original_features or (self.at_most and width < self.original_features)):
             raise NetworkError(
                 f"{type(self).__name__} reads {self.in_features} of {self.original_features} features, and this input "
                 f"has shape {tuple(input.shape)}: give (..., {self.original_features})"

@@ -257,10 +257,11 @@ def check_reconstruct(config: Config, dense: nn.Module, data: Dataset) -> None:
 def teacher(config: Config, data: Dataset) -> nn.Module | None:
     """Build the network of ``[fit.teacher]`` and see that it fits the data."""
     table = config.fit.teacher
+    asked = {"[fit.teacher]": table is not None, "fine_tune.teacher_weight": config.fine_tune.teacher_weight > 0}
+    for name in (name for name, wanted in asked.items() if wanted and data.several):
+        raise ConfigError(f"{name} softens one label an example, and {data.name} has several: leave it out")
     if table is None:
         return None
-    if data.several:
-        raise ConfigError(f"[fit.teacher] softens one label an example, and {data.name} has several: leave it out")
     built = network("fit.teacher", table)
     check_fits(built, table.name, data)
     if table.weights is not None:

@@ -99,8 +99,11 @@ class Context:
     @property
     def aids(self) -> list[str]:
         """What a reader of the results must know of the data."""
-        shift = self.config.data.shift
-        return [f"trained with shifts of up to {shift} pixels"] if shift else []
+        shift, tuning = self.config.data.shift, self.config.fine_tune
+        notes = [f"trained with shifts of up to {shift} pixels"] if shift else []
+        if tuning.epochs and tuning.teacher_weight:
+            notes.append("fine-tuned on labels softened by the dense network")
+        return notes
 
     def write_state(self, name: str, network: nn.Module) -> None:
         """Write the parameters and buffers of a network as safetensors."""

@@ -103,7 +103,10 @@ class Cutting:
             return tuned
         run.seed("fine_tune")
         clock = Clock()
-        tuned = fine_tune(self.cut, run.train, epochs=table.epochs, lr=table.lr, val_loader=run.val)
+        train = run.train
+        if table.teacher_weight:
+            train = train.soften(self.fitting.dense, weight=table.teacher_weight, temperature=table.temperature)
+        tuned = fine_tune(self.cut, train, epochs=table.epochs, lr=table.lr, val_loader=run.val)
         run.write_state("fine_tuned.safetensors", tuned.network)
         run.finish("fine_tune", tuned.network, clock())
         return tuned

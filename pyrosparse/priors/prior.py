@@ -60,7 +60,7 @@ class Prior(nn.Module, ABC):
             way = (
                 "bring the network back to real pairs with double() or float(), and not with to(torch.complex64)"
                 if complex_layer
-                else f"use pyrosparse.nn.Complex{type(module).__name__}, whose parameters are real pairs, or exclude it"
+                else f"use pyrosparse.nn.Complex{type(module).__name__}, made of real pairs, or exclude the layer"
             )
             raise PriorError(
                 f"prior {name} on layer {layer!r}: its weight is of {module.weight.dtype}, and priors serve real "

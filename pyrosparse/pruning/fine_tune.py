@@ -34,7 +34,9 @@ def fine_tune(
 
     Small multi-layer perceptrons over-fit when they are fine-tuned for long without the noise of the posterior: a
     few epochs at a small rate are enough. With validation data the best epoch is returned, which may be the
-    start.
+    start. Convolutions that were cut to a hundredth bear long fine-tuning at a rate of 1e-2, and gain most where the
+    dense network has a say in their labels: ``fine_tune(pruned, loader.soften(dense, weight=0.5, temperature=4), …)``.
+    Of many epochs and few validation data the best one is a lucky one: without ``val_loader`` the last is returned.
 
     :param pruned: left as it is.
     :param loader: yields ``(x, y)``.

@@ -71,3 +71,11 @@ def test_an_input_of_another_size_is_refused(kind: type[nn.Module], dtype: torch
     layer = kind(torch.tensor([0, 2]), 4, 3)
     with pytest.raises(NetworkError, match=rf"reads 2 of 4 features, and this input has shape \(2, {size}\)"):
         layer(torch.randn(2, size, dtype=dtype))
+
+
+def test_a_width_that_a_file_does_not_say_is_an_upper_bound() -> None:
+    layer = SelectLinear(torch.tensor([0, 2]), 6, 3)
+    layer.at_most = True
+    assert layer(torch.randn(2, 4)).shape == (2, 3)
+    with pytest.raises(NetworkError, match="reads 2 of 6 features"):
+        layer(torch.randn(2, 7))

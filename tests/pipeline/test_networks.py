@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import pyrosparse as ps
 from pyrosparse import pipeline
@@ -83,6 +85,16 @@ def test_a_teacher_softens_the_labels(tmp_path: Path) -> None:
     )
     found = pipeline.run(again, tmp_path / "other")
     assert [row["name"] for row in found["stages"]] == ["dense", "fit", "prune", "file"]
+
+
+def test_the_dense_network_has_a_say_in_fine_tuning(tmp_path: Path) -> None:
+    plain = settings("fine_tune.epochs=2", "fine_tune.lr=0.01", "export.onnx=false")
+    pipeline.run(plain, tmp_path / "plain")
+    taught = settings("fine_tune.epochs=2", "fine_tune.lr=0.01", "fine_tune.teacher_weight=1.0", "export.onnx=false")
+    found = pipeline.run(taught, tmp_path / "taught")
+    assert "fine-tuned on labels softened by the dense network" in found["notes"]
+    networks = [load_file(tmp_path / name / "fine_tuned.safetensors") for name in ("plain", "taught")]
+    assert not torch.equal(networks[0]["fc1.weight"], networks[1]["fc1.weight"])
 
 
 def test_aids_and_cold_posteriors_are_noted(tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     teacher = {"name": "complex_music", "args": tables["model"]["args"]}
     with pytest.raises(ConfigError, match="softens one label an example, and .* has several"):
         pipeline.run(settings(fit={"epochs": 1, "teacher": teacher}, **tables), tmp_path / "run")
+    with pytest.raises(ConfigError, match="fine_tune.teacher_weight softens one label an example"):
+        pipeline.run(settings("fine_tune.teacher_weight=0.5", **tables), tmp_path / "run")
     (tmp_path / "bad").mkdir()
     tables = chords(tmp_path / "bad", y_test=np.full((200, NOTES), 2))
     with pytest.raises(DataError, match=r"y_test\[0, 0\] is 2, and labels that may hold together must be 1 or 0"):
