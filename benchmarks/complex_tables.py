@@ -117,15 +117,16 @@ def _worth_of_phase(found: dict[str, dict[str, Any]]) -> list[str]:
     """How much the test error rises without phases, and with phases at random: medians over seeds, dense and cut."""
     lines = []
     for row, result in found.items():
-        others = {kind: found.get(row.replace("-complex", f"-{kind}")) for kind in ("modulus", "scrambled")}
-        if not row.endswith("-complex") or not all(others.values()):
+        if not row.endswith("-complex"):
             continue
+        other_rows = {kind: row.replace("-complex", f"-{kind}") for kind in ("modulus", "scrambled")}
+        others = {kind: found[name] for kind, name in other_rows.items() if name in found}
         for asked in ("1", *result["rates"]):
             median = _median(result, asked)
-            rises = {kind: _median(other, asked) for kind, other in others.items() if other is not None}
-            if median is None or None in rises.values():
+            rises = {kind: rise for kind, other in others.items() if (rise := _median(other, asked)) is not None}
+            if median is None or not rises:
                 continue
-            words = ", ".join(f"{100 * (m - median):+.2f} with {kind}" for kind, m in rises.items() if m is not None)
+            words = ", ".join(f"{100 * (m - median):+.2f} with {kind}" for kind, m in rises.items())
             at = "dense" if asked == "1" else f"at ×{asked}"
             lines.append(f"- {row.removesuffix('-complex')} {at}: {100 * median:.2f} % with phase; points: {words}.")
     return lines
