@@ -112,7 +112,7 @@ class Digits:
 
 def shorten(header: dict[str, Any]) -> bytes | None:
     """Bytes of a header that one of the outlines fits; None for others."""
-    if type(header.get("c", 0.0)) is not float:
+    if type(header.get("c", 0.0)) is not float or type(header.get("o")) is not int:
         return None
     text = json.dumps(header, sort_keys=True)
     for i, outline in enumerate(OUTLINES):

@@ -63,6 +63,7 @@ def test_the_zoo_s_small_networks_have_outlines(name: str) -> None:
         lenet() | {"c": None},
         lenet() | {"o": 431080.0},
         lenet() | {"o": True},
+        lenet() | {"o": None},
         lenet() | {"o": -1},
         lenet() | {"k": "au"},
         lenet() | {"k": "auauauia?"},
