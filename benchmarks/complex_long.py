@@ -3,7 +3,7 @@
 The dense network that a path starts from has had fewer epochs than what comes out of it. Here the same network, from
 the same start, has those of the whole path and of a fine-tuning; nothing is chosen.
 
-    python benchmarks/complex_long.py [--rows conv-fft-C-VD …] [--seeds 47 48 49]
+    python benchmarks/complex_long.py [--rows conv-fft-C-VD …] [--seeds 44 45 46]
 """
 
 from __future__ import annotations

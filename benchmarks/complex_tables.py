@@ -212,9 +212,10 @@ def _baselines() -> list[str]:
     lines = [
         "## Complex weights: the posterior and its baselines",
         "",
-        f"{result['row']}, seeds {', '.join(map(str, result['seeds']))}: the points of the table above and, with as "
-        "many weights, what else starts from the same dense network and has as many epochs in all. Files: the "
-        f"posterior's is rounded by its deviations, the others' by {settings['clusters']} centres of k-means in the "
+        f"{result['row']}, seeds {', '.join(map(str, result['seeds']))}: the points of the table above, tuned once more "
+        "with other batches, and, with as many weights, what else starts from the same dense network and has as many "
+        "epochs in all. Files: the posterior's is rounded by its deviations, the others' by "
+        f"{settings['clusters']} centres of k-means in the "
         "plane for each layer. Penalty and learning rates of the baselines were chosen on seed 39, on validation data.",
         "",
         "| | times fewer numbers | test error % | bytes | of the file, % |",
