@@ -212,7 +212,7 @@ def _baselines() -> list[str]:
     lines = [
         "## Complex weights: the posterior and its baselines",
         "",
-        f"{result['row']}, seeds {', '.join(map(str, result['seeds']))}: the points of the table above, tuned once more "
+        f"{result['row']}, seeds {', '.join(map(str, result['seeds']))}: the points of the table above, tuned again "
         "with other batches, and, with as many weights, what else starts from the same dense network and has as many "
         "epochs in all. Files: the posterior's is rounded by its deviations, the others' by "
         f"{settings['clusters']} centres of k-means in the "

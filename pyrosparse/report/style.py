@@ -32,7 +32,8 @@ h3 { font-size: 14px; font-weight: 600; margin: 0 0 8px; overflow-wrap: anywhere
 .summary { font-size: 18px; max-width: 46em; margin: 0; }
 .lead { color: var(--muted); margin: 0 0 20px; max-width: 46em; }
 section { margin-top: 56px; padding-top: 24px; border-top: 1px solid var(--grid); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(225px, 1fr)); gap: 28px 36px; margin-top: 36px; }
+.tiles { display: flex; flex-wrap: wrap; gap: 28px 24px; margin-top: 36px; }
+.tile { flex: 1 0 auto; max-width: 100%; }
 .tile .label { color: var(--muted); font-size: 14px; }
 .tile .big {
   font-size: 27px; line-height: 1.3; font-weight: 600; letter-spacing: -0.015em;
